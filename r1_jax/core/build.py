@@ -1,0 +1,186 @@
+"""Mapping -> frozen dataclass and back. The one place where a configuration's keys are checked."""
+
+import dataclasses
+import difflib
+import numbers
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_UNION = (typing.Union, types.UnionType)
+
+
+def build(cls, mapping):
+    """Returns an instance of the dataclass `cls` made of `mapping`; absent keys keep defaults.
+
+    cls: a dataclass whose fields are annotated with bool, int, float, str, None, Literal, tuple[X,
+    ...], tuple[X, Y], Mapping[str, X], unions of these and further dataclasses (nested to any
+    depth). mapping: a Mapping or anything that lists `.items()`, such as ml_collections.ConfigDict.
+    An int is accepted for a float and a list for a tuple; a bool is not an int; None passes only
+    where the annotation allows it. Raises ValueError with the dotted path, the value and the rule:
+    for an unknown key (naming the nearest), a wrong type, a choice outside its Literal, a required
+    key that is missing, or a ValueError of the dataclass' own __post_init__.
+    """
+    return _build_dataclass(cls, mapping, path="", root=cls)
+
+
+def to_dict(obj):
+    """Returns the dataclass instance `obj` as nested plain dicts and lists, ready for JSON.
+
+    build(type(obj), to_dict(obj)) == obj.
+    """
+    if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
+        return {f.name: to_dict(getattr(obj, f.name)) for f in dataclasses.fields(obj) if f.init}
+    if isinstance(obj, Mapping):
+        return {key: to_dict(value) for key, value in obj.items()}
+    if isinstance(obj, tuple | list):
+        return [to_dict(value) for value in obj]
+    return obj
+
+
+def _build_dataclass(cls, mapping, path, root):
+    if isinstance(mapping, cls):
+        return mapping
+    if not _is_mapping(mapping):
+        raise ValueError(f"{_at(path)}{mapping!r} is not a mapping of {cls.__name__}'s keys")
+    hints = typing.get_type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
+    values = {}
+    for key, value in mapping.items():
+        if key not in fields:
+            advice = _nearest(key, path, fields, root)
+            raise ValueError(f"unknown key {_join(path, key)}={_brief(value)}; {advice}")
+        values[key] = _convert(hints[key], value, _join(path, key), root)
+    for name, field in fields.items():
+        has_default = field.default is not dataclasses.MISSING
+        has_default |= field.default_factory is not dataclasses.MISSING
+        if name not in values and not has_default:
+            raise ValueError(f"{_join(path, name)} is required; give it a {_name(hints[name])}")
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise ValueError(f"{_at(path)}{error}") from error
+
+
+def _convert(hint, value, path, root):
+    """Returns `value` as an instance of the annotation `hint`; raises ValueError naming `path`."""
+    if dataclasses.is_dataclass(hint):
+        return _build_dataclass(hint, value, path, root)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in _UNION:
+        return _convert_union(hint, value, path, root)
+    if origin is typing.Literal:
+        for choice in arguments:
+            if choice == value and type(choice) is type(value):
+                return choice
+        choices = ", ".join(repr(choice) for choice in arguments)
+        near = difflib.get_close_matches(str(value), [str(a) for a in arguments], n=1)
+        advice = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"{path}={value!r} is not one of {choices}{advice}")
+    if hint is tuple or origin is tuple:
+        return _convert_tuple(arguments, value, path, root)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        if not _is_mapping(value):
+            raise ValueError(f"{path}={value!r} is not a {_name(hint)}")
+        return {k: _convert(arguments[1], v, _join(path, k), root) for k, v in value.items()}
+    if hint is Any:
+        return value
+    is_bool = isinstance(value, bool)
+    if hint is float and isinstance(value, numbers.Real) and not is_bool:
+        return float(value)
+    if hint is int and isinstance(value, numbers.Integral) and not is_bool:
+        return int(value)
+    if hint in (bool, str) and isinstance(value, hint):
+        return value
+    if hint in (None, type(None)) and value is None:
+        return None
+    if hint not in (bool, int, float, str, None, type(None)):
+        raise TypeError(f"{path}: build() does not know the annotation {hint!r}")
+    raise ValueError(
+        f"{path}={value!r} is a {type(value).__name__}, not a {_name(hint)}{_way_out(hint, value)}"
+    )
+
+
+def _convert_union(hint, value, path, root):
+    members = typing.get_args(hint)
+    if value is None and type(None) in members:
+        return None
+    members = [member for member in members if member is not type(None)]
+    if len(members) == 1:
+        return _convert(members[0], value, path, root)
+    for member in members:
+        if member is type(value):  # an int stays an int in `float | int`
+            return value
+    for member in members:
+        try:
+            return _convert(member, value, path, root)
+        except ValueError:
+            continue
+    raise ValueError(f"{path}={value!r} is a {type(value).__name__}, not a {_name(hint)}")
+
+
+def _convert_tuple(arguments, value, path, root):
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        way_out = f"; write ({value!r},)" if isinstance(value, str | numbers.Number) else ""
+        raise ValueError(f"{path}={value!r} is a {type(value).__name__}, not a tuple{way_out}")
+    if not arguments:
+        return tuple(value)
+    if len(arguments) == 2 and arguments[1] is Ellipsis:
+        arguments = (arguments[0],) * len(value)
+    if len(arguments) != len(value):
+        raise ValueError(f"{path}={value!r} has {len(value)} entries; it takes {len(arguments)}")
+    pairs = zip(arguments, value, strict=True)
+    return tuple(_convert(hint, v, f"{path}[{i}]", root) for i, (hint, v) in enumerate(pairs))
+
+
+def _nearest(key, path, fields, root):
+    """Returns advice for an unknown key: a similar name here, one elsewhere, or all names."""
+    near = difflib.get_close_matches(str(key), fields, n=1)
+    if near:
+        return f"did you mean {_join(path, near[0])}?"
+    elsewhere = {dotted.rpartition(".")[2]: dotted for dotted in reversed(_dotted_names(root))}
+    near = difflib.get_close_matches(str(key), elsewhere, n=1, cutoff=0.8)
+    if near:
+        return f"did you mean {elsewhere[near[0]]}?"
+    return f"{path or 'the configuration'} has the keys {', '.join(fields) or '(none)'}"
+
+
+def _dotted_names(cls, prefix=""):
+    """Returns the dotted names of all fields of `cls`, outer ones first."""
+    hints = typing.get_type_hints(cls)
+    names = [_join(prefix, field.name) for field in dataclasses.fields(cls) if field.init]
+    for field in dataclasses.fields(cls):
+        for hint in (hints[field.name], *typing.get_args(hints[field.name])):
+            if dataclasses.is_dataclass(hint):
+                names += _dotted_names(hint, _join(prefix, field.name))
+    return names
+
+
+def _is_mapping(value):
+    return isinstance(value, Mapping) or callable(getattr(value, "items", None))
+
+
+def _way_out(hint, value):
+    if hint is int and isinstance(value, float) and value.is_integer():
+        return f"; write {int(value)}"
+    if hint is bool and value in (0, 1):
+        return f"; write {bool(value)}"
+    return ""
+
+
+def _join(path, key):
+    return f"{path}.{key}" if path else str(key)
+
+
+def _at(path):
+    return f"{path}: " if path else ""
+
+
+def _brief(value):
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _name(hint):
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
