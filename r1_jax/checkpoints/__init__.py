@@ -1,6 +1,5 @@
-"""Floor 1: a run's state on disk.
+"""What is on disk: checkpoints of a run, files of weights, the manifest of a run.
 
-Lives here: saving and loading of arrays and host state (store), where they come from (manifest).
-May import: core, sharding; store.py alone imports orbax.
-Never touches: what the state means; never starts afresh when a load fails.
+May import: core, sharding. The only room that knows orbax and safetensors.
+Never touches: models, losses, what a leaf means.
 """

@@ -1,0 +1,102 @@
+"""Meshes from sizes, and the context in which a program is traced for one."""
+
+import contextlib
+import contextvars
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+
+import jax
+from flax import linen as nn
+
+from r1_jax.sharding import axes
+
+
+@dataclasses.dataclass(frozen=True)
+class Active:
+    """The mesh and the rules a program is being traced for."""
+
+    mesh: jax.sharding.Mesh
+    rules: axes.Rules
+
+
+_active: contextvars.ContextVar[Active | None] = contextvars.ContextVar("r1_mesh", default=None)
+
+
+def make_mesh(
+    data: int = 1,
+    fsdp: int = 1,
+    tensor: int = 1,
+    devices: Sequence[jax.Device] | None = None,
+) -> jax.sharding.Mesh:
+    """Mesh of data x fsdp x tensor devices with axes "data", "fsdp", "tensor", all of type Auto.
+
+    devices: which ones to use, all of the program's by default; every one of them is used.
+    Raises ValueError when the sizes do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else list(devices)
+    sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"mesh axis {name}={size} must be at least 1")
+    if math.prod(sizes.values()) != len(devices):
+        product = "*".join(f"{name}={size}" for name, size in sizes.items())
+        raise ValueError(
+            f"{product} makes {math.prod(sizes.values())} devices, but there are {len(devices)}; "
+            f"use {' or '.join(_fitting(sizes, len(devices)))}"
+        )
+    return jax.make_mesh(
+        tuple(sizes.values()),
+        axes.MESH_AXES,
+        axis_types=(jax.sharding.AxisType.Auto,) * len(axes.MESH_AXES),
+        devices=devices,
+    )
+
+
+def _fitting(sizes: dict[str, int], num_devices: int) -> list[str]:
+    """Sizes that use `num_devices`, one axis away from `sizes` where that is possible."""
+    options = []
+    for name in sizes:
+        others = math.prod(size for other, size in sizes.items() if other != name)
+        if num_devices % others == 0:
+            options.append(sizes | {name: num_devices // others})
+    options = options or [{"data": num_devices, "fsdp": 1, "tensor": 1}]
+    return [" ".join(f"{name}={size}" for name, size in option.items()) for option in options]
+
+
+@contextlib.contextmanager
+def activate(mesh: jax.sharding.Mesh, rules: axes.Rules = axes.RULES) -> Iterator[Active]:
+    """Traces and runs the body for `mesh`: `place.constrain` and linen's boxes obey `rules`.
+
+    Entered once, by the loop, around everything that calls jitted functions. A function that was
+    traced under one mesh is traced again under another; under the same mesh with other rules it
+    is not, so one program uses one table. Raises ValueError for rules that name an axis which
+    the mesh does not have.
+    """
+    for name in rules:
+        for axis in axes.mesh_axes(name, rules):
+            if axis not in mesh.axis_names:
+                raise ValueError(
+                    f"the rules map {name!r} to mesh axis {axis!r}; the mesh has {mesh.axis_names}"
+                )
+    active = Active(mesh, rules)
+    token = _active.set(active)
+    try:
+        with jax.set_mesh(mesh), nn.logical_axis_rules(tuple(rules.items())):
+            yield active
+    finally:
+        _active.reset(token)
+
+
+def current() -> Active | None:
+    """What `activate` set, or None outside of it.
+
+    Raises RuntimeError when a mesh was set by other means: constraints would be dropped silently.
+    """
+    active = _active.get()
+    if active is None and not jax.sharding.get_abstract_mesh().empty:
+        raise RuntimeError(
+            "a mesh is set but no sharding rules are; enter sharding.mesh.activate(mesh, rules) "
+            "instead of jax.set_mesh(mesh)"
+        )
+    return active

@@ -1,0 +1,59 @@
+"""Meshes from sizes; what is active inside and outside of activate()."""
+
+import jax
+import pytest
+
+from r1_jax.sharding import axes, mesh
+
+
+def test_mesh_has_the_asked_sizes_and_auto_axes():
+    made = mesh.make_mesh(2, 1, 4)
+    assert dict(made.shape) == {"data": 2, "fsdp": 1, "tensor": 4}
+    assert set(made.axis_types) == {jax.sharding.AxisType.Auto}
+    assert {device.id for device in made.devices.flat} == {d.id for d in jax.devices()}
+
+
+def test_mesh_of_some_devices():
+    made = mesh.make_mesh(fsdp=2, devices=jax.devices()[3:5])
+    assert [device.id for device in made.devices.flat] == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ((3, 1, 1), "makes 3 devices, but there are 8; use data=8 fsdp=1 tensor=1$"),
+        ((2, 3, 2), "makes 12 devices, but there are 8; use data=2 fsdp=2 tensor=2$"),
+        ((4, 1, 1), "use data=8 fsdp=1 tensor=1 or data=4 fsdp=2 tensor=1 or data=4 fsdp=1 tens"),
+        ((5, 3, 7), "use data=8 fsdp=1 tensor=1$"),
+        ((8, 0, 1), "fsdp=0 must be at least 1"),
+        ((-8, 1, -1), "data=-8 must be at least 1"),
+    ],
+)
+def test_impossible_sizes_name_the_ones_that_work(sizes, message):
+    with pytest.raises(ValueError, match=message):
+        mesh.make_mesh(*sizes)
+
+
+def test_activate_sets_and_restores_even_after_an_error():
+    assert mesh.current() is None
+    made = mesh.make_mesh(2, 2, 2)
+    with pytest.raises(KeyError), mesh.activate(made) as active:
+        assert active.mesh is made and active.rules is axes.RULES
+        assert mesh.current() is active
+        assert jax.sharding.get_abstract_mesh() == made.abstract_mesh
+        raise KeyError
+    assert mesh.current() is None
+    assert jax.sharding.get_abstract_mesh().empty
+
+
+def test_rules_that_name_an_axis_the_mesh_lacks():
+    with (
+        pytest.raises(ValueError, match="'mlp' to mesh axis 'expert'"),
+        mesh.activate(mesh.make_mesh(8), axes.RULES | {"mlp": "expert"}),
+    ):
+        pass
+
+
+def test_a_mesh_without_rules_is_an_error():
+    with jax.set_mesh(mesh.make_mesh(8)), pytest.raises(RuntimeError, match="activate"):
+        mesh.current()
