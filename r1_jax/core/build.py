@@ -151,9 +151,11 @@ def _dotted_names(cls, prefix=""):
     hints = typing.get_type_hints(cls)
     names = [_join(prefix, field.name) for field in dataclasses.fields(cls) if field.init]
     for field in dataclasses.fields(cls):
-        for hint in (hints[field.name], *typing.get_args(hints[field.name])):
-            if dataclasses.is_dataclass(hint):
-                names += _dotted_names(hint, _join(prefix, field.name))
+        hint = hints[field.name]
+        members = typing.get_args(hint) if typing.get_origin(hint) in _UNION else (hint,)
+        for member in members:
+            if dataclasses.is_dataclass(member):
+                names += _dotted_names(member, _join(prefix, field.name))
     return names
 
 

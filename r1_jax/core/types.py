@@ -37,6 +37,7 @@ class Rollouts:
     uid_B: jax.Array  # int32, the prompt's uid
     sample_B: jax.Array  # int32, index within the group
     policy_step: jax.Array  # int32 scalar: optimiser updates behind the sampling policy
+    slot_steps: jax.Array  # int32 scalar: tokens the decode loop had room for; sum(length_B) used
 
 
 @_pytree

@@ -1,0 +1,144 @@
+"""build: values arrive where they belong; every mistake is named with path and way out."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Literal
+
+import ml_collections
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r1_jax.core import build
+
+
+@dataclasses.dataclass(frozen=True)
+class Optim:
+    learning_rate: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    warmup_steps: int = 0
+    schedule: Literal["constant", "cosine"] = "constant"
+
+    def __post_init__(self):
+        if self.learning_rate < 0:
+            raise ValueError(f"learning_rate={self.learning_rate} is negative")
+
+
+@dataclasses.dataclass(frozen=True)
+class Grpo:
+    kl_coef: float = 0.001
+    clip_high: float | None = None
+    stop_ids: tuple[int, ...] = ()
+    stages: tuple[Optim, ...] = ()
+    weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    overlong: int | str = 0
+    is_masked: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    top_p: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    name: str
+    grpo: Grpo = dataclasses.field(default_factory=Grpo)
+    optim: Optim = dataclasses.field(default_factory=Optim)
+    sampling: Sampling | None = None
+
+
+def test_nested_values_arrive_and_absent_ones_keep_their_defaults():
+    built = build.build(Experiment, {"name": "x", "grpo": {"kl_coef": 0.5, "clip_high": 10}})
+    assert built == Experiment("x", grpo=Grpo(kl_coef=0.5, clip_high=10.0))
+    assert isinstance(built.grpo.clip_high, float)
+
+
+def test_config_dict_is_a_mapping_and_its_lists_become_tuples():
+    config = ml_collections.ConfigDict({"name": "x", "grpo": {"stop_ids": [1, 2]}})
+    config.optim = ml_collections.ConfigDict({"betas": (0.5, 1)})
+    built = build.build(Experiment, config.lock())
+    assert built.grpo.stop_ids == (1, 2)
+    assert built.optim.betas == (0.5, 1.0)
+
+
+def test_tuples_and_mappings_of_dataclasses_and_optional_dataclasses():
+    built = build.build(
+        Experiment,
+        {
+            "name": "x",
+            "grpo": {"stages": [{"warmup_steps": 3}], "weights": {"format": 1}, "overlong": "mask"},
+            "sampling": {"top_p": 1},
+        },
+    )
+    assert built.grpo.stages == (Optim(warmup_steps=3),)
+    assert built.grpo.weights == {"format": 1.0}
+    assert built.grpo.overlong == "mask"
+    assert built.sampling == Sampling(top_p=1.0)
+    assert build.build(Experiment, {"name": "x", "sampling": None}).sampling is None
+
+
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [
+        ({"grpo": {"kl_coeff": 1}}, r"unknown key grpo\.kl_coeff=1; did you mean grpo\.kl_coef\?"),
+        ({"kl_coef": 1}, r"unknown key kl_coef=1; did you mean grpo\.kl_coef\?"),
+        ({"grpo": {"lerning_rate": 1}}, r"grpo\.lerning_rate=1; did you mean optim\.learning_rate"),
+        ({"optim": {"top_p": 1}}, r"unknown key optim\.top_p=1; did you mean sampling\.top_p\?"),
+        ({"qqqq": 1}, r"unknown key qqqq=1; the configuration has the keys name, grpo, optim"),
+        ({"optim": {"warmup_steps": 1.5}}, r"^optim\.warmup_steps=1\.5 is a float, not a int$"),
+        ({"optim": {"warmup_steps": 1e3}}, r"optim\.warmup_steps=1000\.0 .* write 1000$"),
+        ({"optim": {"warmup_steps": True}}, r"optim\.warmup_steps=True is a bool, not a int"),
+        ({"optim": {"learning_rate": True}}, r"optim\.learning_rate=True is a bool, not a float"),
+        ({"optim": {"learning_rate": "1e-3"}}, r"optim\.learning_rate='1e-3' is a str"),
+        ({"optim": {"learning_rate": None}}, r"optim\.learning_rate=None is a NoneType"),
+        ({"optim": {"learning_rate": -1}}, r"^optim: learning_rate=-1\.0 is negative$"),
+        ({"grpo": {"stages": [{}, {"learning_rate": -1}]}}, r"^grpo\.stages\[1\]: learning_rate"),
+        ({"grpo": {"is_masked": 1}}, r"grpo\.is_masked=1 is a int, not a bool; write True"),
+        ({"grpo": {"stop_ids": 3}}, r"grpo\.stop_ids=3 is a int, not a tuple; write \(3,\)"),
+        ({"grpo": {"stop_ids": [1, "a"]}}, r"grpo\.stop_ids\[1\]='a' is a str, not a int"),
+        ({"grpo": {"overlong": 0.5}}, r"grpo\.overlong=0\.5 is a float, not a int \| str"),
+        ({"grpo": {"weights": {"format": "a"}}}, r"grpo\.weights\.format='a' is a str"),
+        ({"grpo": {"weights": 3}}, r"grpo\.weights=3 is not a "),
+        ({"optim": {"betas": [0.9]}}, r"optim\.betas=\[0\.9\] has 1 entries; it takes 2"),
+        (
+            {"optim": {"schedule": "cosin"}},
+            r"optim\.schedule='cosin' is not one of 'constant', 'cosine'; did you mean 'cosine'\?",
+        ),
+        ({"optim": 3}, r"optim: 3 is not a mapping of Optim's keys"),
+    ],
+)
+def test_each_mistake_is_named(mapping, message):
+    with pytest.raises(ValueError, match=message):
+        build.build(Experiment, {"name": "x", **mapping})
+
+
+def test_a_required_key_is_asked_for():
+    with pytest.raises(ValueError, match="name is required; give it a str"):
+        build.build(Experiment, {})
+
+
+def test_a_built_part_is_taken_as_it_is():
+    grpo = Grpo(kl_coef=3.0)
+    assert build.build(Experiment, {"name": "x", "grpo": grpo}).grpo is grpo
+
+
+@given(
+    st.builds(
+        Experiment,
+        name=st.text(),
+        grpo=st.builds(
+            Grpo,
+            kl_coef=st.floats(allow_nan=False),
+            clip_high=st.none() | st.floats(allow_nan=False),
+            stop_ids=st.lists(st.integers()).map(tuple),
+            stages=st.lists(st.builds(Optim, warmup_steps=st.integers())).map(tuple),
+            overlong=st.integers() | st.text(),
+        ),
+        sampling=st.none() | st.just(Sampling(0.5)),
+    )
+)
+def test_to_dict_survives_json_and_builds_the_same_object(experiment):
+    text = json.dumps(build.to_dict(experiment))
+    assert build.build(Experiment, json.loads(text)) == experiment
