@@ -75,14 +75,15 @@ def resolve(path: str) -> Custom | None:
             f"custom reward {path!r}: cannot import {module_name!r} ({error}); start from the "
             "folder that holds it, or add that folder to PYTHONPATH"
         ) from error
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        found = sorted(n for n in vars(module) if not n.startswith("_") and callable(vars(module)[n]))
+    if not callable(getattr(module, function_name, None)):
+        found = sorted(
+            n for n in vars(module) if not n.startswith("_") and callable(vars(module)[n])
+        )
         raise ValueError(
             f"custom reward {path!r}: {module_name!r} has no function {function_name!r}; "
             f"it has {', '.join(found) or 'none'}"
         )
-    return function
+    return getattr(module, function_name)
 
 
 def coin(seed: int, step: int, uid: int, sample: int) -> float:

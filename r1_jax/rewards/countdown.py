@@ -28,7 +28,7 @@ _SYMBOLS = "+-*/()"
 _DIGITS = "0123456789"  # str.isdigit() also accepts digits of other scripts
 
 
-class _Unparsed(Exception):
+class _ParseError(Exception):
     """The text is not an expression; never leaves this file."""
 
 
@@ -85,7 +85,7 @@ def _parse(text: str | None) -> _Node | None:
     try:
         tokens = list(_tokens(text))
         node, position = _sum(tokens, 0, 0)
-    except _Unparsed:
+    except _ParseError:
         return None
     return node if position == len(tokens) else None
 
@@ -101,9 +101,9 @@ def _tokens(text: str) -> Iterator[str]:
             while position < len(text) and text[position] in _DIGITS:
                 position += 1
             if position - start > MAX_DIGITS or (text[start] == "0" and position - start > 1):
-                raise _Unparsed
+                raise _ParseError
         elif text[start] not in _SYMBOLS:
-            raise _Unparsed
+            raise _ParseError
         yield text[start:position]
 
 
@@ -127,14 +127,14 @@ def _product(tokens: list[str], position: int, depth: int) -> tuple[_Node, int]:
 
 def _atom(tokens: list[str], position: int, depth: int) -> tuple[_Node, int]:
     if position == len(tokens):
-        raise _Unparsed
+        raise _ParseError
     if tokens[position][0] in _DIGITS:
         return _Node("", int(tokens[position])), position + 1
     if tokens[position] != "(" or depth == MAX_DEPTH:
-        raise _Unparsed
+        raise _ParseError
     node, position = _sum(tokens, position + 1, depth + 1)
     if position == len(tokens) or tokens[position] != ")":
-        raise _Unparsed
+        raise _ParseError
     return node, position + 1
 
 

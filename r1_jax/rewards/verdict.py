@@ -17,7 +17,7 @@ class Outcome(enum.IntEnum):
 
     @property
     def is_failure(self) -> bool:
-        """True when the grader failed rather than the completion: the row leaves baseline and loss."""
+        """True when the grader failed, not the completion: the row leaves baseline and loss."""
         return self in (Outcome.BAD_REFERENCE, Outcome.TIMEOUT, Outcome.CRASH)
 
 
