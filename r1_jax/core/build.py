@@ -1,5 +1,6 @@
 """Mapping -> frozen dataclass and back. The one place where a configuration's keys are checked."""
 
+import ast
 import dataclasses
 import difflib
 import numbers
@@ -9,6 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _UNION = (typing.Union, types.UnionType)
+
+
+class Text(str):
+    """A value as a person types it, 3e-4 or (1, 2) or none: build() reads it as its key's type."""
 
 
 def build(cls, mapping):
@@ -23,6 +28,27 @@ def build(cls, mapping):
     key that is missing, or a ValueError of the dataclass' own __post_init__.
     """
     return _build_dataclass(cls, mapping, path="", root=cls)
+
+
+def merge(mapping, dotted, value):
+    """Returns `mapping` as nested plain dicts with `value` at the key `dotted` ("grpo.kl_coef").
+
+    Groups on the way that are absent, or are no mappings, become mappings; `mapping` stays as it
+    is.
+    """
+    merged = dict(mapping.items())
+    key, dot, rest = dotted.partition(".")
+    if dot:
+        group = merged.get(key)
+        merged[key] = merge(group if _is_mapping(group) else {}, rest, value)
+    else:
+        merged[key] = value
+    return merged
+
+
+def describe(cls):
+    """Returns rows (dotted key, type, default) of strings, for help; "" if there is no default."""
+    return _describe(cls, "", dataclasses.MISSING)
 
 
 def to_dict(obj):
@@ -65,6 +91,8 @@ def _build_dataclass(cls, mapping, path, root):
 
 def _convert(hint, value, path, root):
     """Returns `value` as an instance of the annotation `hint`; raises ValueError naming `path`."""
+    if isinstance(value, Text):
+        value = _read(hint, value)
     if dataclasses.is_dataclass(hint):
         return _build_dataclass(hint, value, path, root)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
@@ -102,6 +130,22 @@ def _convert(hint, value, path, root):
     )
 
 
+def _read(hint, text):
+    """Returns the str `text` as the Python value a person means by it where `hint` is expected."""
+    members = _members(hint)
+    if type(None) in members and text.lower() == "none":
+        return None
+    members = [member for member in members if member is not type(None)]
+    if members == [str] or any(str(text) in typing.get_args(member) for member in members):
+        return str(text)
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return str(text)
+
+
 def _convert_union(hint, value, path, root):
     members = typing.get_args(hint)
     if value is None and type(None) in members:
@@ -137,26 +181,38 @@ def _convert_tuple(arguments, value, path, root):
 def _nearest(key, path, fields, root):
     """Returns advice for an unknown key: a similar name here, one elsewhere, or all names."""
     near = difflib.get_close_matches(str(key), fields, n=1)
+    near += [name for name in fields if name.startswith(str(key))]
     if near:
         return f"did you mean {_join(path, near[0])}?"
-    elsewhere = {dotted.rpartition(".")[2]: dotted for dotted in reversed(_dotted_names(root))}
+    dotted_names = sorted((row[0] for row in describe(root)), key=lambda name: -name.count("."))
+    elsewhere = {dotted.rpartition(".")[2]: dotted for dotted in dotted_names}
     near = difflib.get_close_matches(str(key), elsewhere, n=1, cutoff=0.8)
     if near:
         return f"did you mean {elsewhere[near[0]]}?"
     return f"{path or 'the configuration'} has the keys {', '.join(fields) or '(none)'}"
 
 
-def _dotted_names(cls, prefix=""):
-    """Returns the dotted names of all fields of `cls`, outer ones first."""
+def _describe(cls, prefix, instance):
     hints = typing.get_type_hints(cls)
-    names = [_join(prefix, field.name) for field in dataclasses.fields(cls) if field.init]
+    rows = []
     for field in dataclasses.fields(cls):
-        hint = hints[field.name]
-        members = typing.get_args(hint) if typing.get_origin(hint) in _UNION else (hint,)
-        for member in members:
-            if dataclasses.is_dataclass(member):
-                names += _dotted_names(member, _join(prefix, field.name))
-    return names
+        hint, dotted, default = hints[field.name], _join(prefix, field.name), field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        if isinstance(instance, cls):
+            default = getattr(instance, field.name)
+        parts = [member for member in _members(hint) if dataclasses.is_dataclass(member)]
+        if not parts or default is None:
+            text = "" if default is dataclasses.MISSING else repr(default)
+            rows.append((dotted, _name(hint), text))
+        for part in parts:
+            rows += _describe(part, dotted, default)
+    return rows
+
+
+def _members(hint):
+    """Returns the annotations of which `hint` is the union; (hint,) if it is none."""
+    return typing.get_args(hint) if typing.get_origin(hint) in _UNION else (hint,)
 
 
 def _is_mapping(value):

@@ -142,3 +142,70 @@ def test_a_built_part_is_taken_as_it_is():
 def test_to_dict_survives_json_and_builds_the_same_object(experiment):
     text = json.dumps(build.to_dict(experiment))
     assert build.build(Experiment, json.loads(text)) == experiment
+
+
+@pytest.mark.parametrize(
+    ("dotted", "text", "value"),
+    [
+        ("grpo.kl_coef", "3e-4", 3e-4),
+        ("grpo.kl_coef", "1", 1.0),
+        ("grpo.clip_high", "none", None),
+        ("grpo.clip_high", "0.28", 0.28),
+        ("grpo.stop_ids", "(1, 2)", (1, 2)),
+        ("grpo.stop_ids", "[]", ()),
+        ("grpo.stages", "[{'warmup_steps': 2}]", (Optim(warmup_steps=2),)),
+        ("grpo.overlong", "mask", "mask"),
+        ("grpo.overlong", "7", 7),
+        ("grpo.is_masked", "true", True),
+        ("grpo.is_masked", "False", False),
+        ("name", "12", "12"),
+        ("name", "none", "none"),
+        ("optim.schedule", "cosine", "cosine"),
+        ("sampling.top_p", "0.9", 0.9),
+    ],
+)
+def test_typed_text_is_read_as_the_type_of_its_key(dotted, text, value):
+    mapping = build.merge({"name": "x"}, dotted, build.Text(text))
+    built = build.build(Experiment, mapping)
+    for key in dotted.split("."):
+        built = getattr(built, key)
+    assert built == value and type(built) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("dotted", "text", "message"),
+    [
+        ("optim.warmup_steps", "abc", r"optim\.warmup_steps='abc' is a str, not a int"),
+        ("optim.warmup_steps", "1e3", r"optim\.warmup_steps=1000\.0 .* write 1000"),
+        ("optim.warmup_steps", "none", r"optim\.warmup_steps='none' is a str, not a int"),
+        ("grpo.is_masked", "maybe", r"grpo\.is_masked='maybe' is a str, not a bool"),
+        ("grpo.stop_ids", "3", r"grpo\.stop_ids=3 is a int, not a tuple"),
+        ("name.x", "3", r"name=\{'x': '3'\} is a dict, not a str"),
+        ("grpo.kl", "3", r"unknown key grpo\.kl='3'; did you mean grpo\.kl_coef"),
+    ],
+)
+def test_typed_text_of_another_type_is_named(dotted, text, message):
+    with pytest.raises(ValueError, match=message):
+        build.build(Experiment, build.merge({"name": "x"}, dotted, build.Text(text)))
+
+
+def test_merge_leaves_its_argument_alone():
+    mapping = {"grpo": {"kl_coef": 1.0}, "name": "x"}
+    assert build.merge(mapping, "grpo.kl_coef", 2) == {"grpo": {"kl_coef": 2}, "name": "x"}
+    assert mapping["grpo"]["kl_coef"] == 1.0
+
+
+def test_describe_lists_every_key_with_the_default_it_really_has():
+    @dataclasses.dataclass(frozen=True)
+    class Outer:
+        seed: int
+        optim: Optim = dataclasses.field(default_factory=lambda: Optim(warmup_steps=9))
+        sampling: Sampling | None = None
+
+    rows = {key: (kind, default) for key, kind, default in build.describe(Outer)}
+    assert rows["seed"] == ("int", "")
+    assert rows["optim.warmup_steps"] == ("int", "9")
+    assert rows["optim.schedule"] == ("Literal['constant', 'cosine']", "'constant'")
+    assert rows["sampling"][1] == "None"
+    assert rows["sampling.top_p"] == ("float", "1.0")
+    assert "optim" not in rows

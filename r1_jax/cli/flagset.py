@@ -1,0 +1,112 @@
+"""One command's flags: absl flags of its own, a configuration file and `--config.key=value`.
+
+A command's main(argv) reads its words with parse(). The flags live in a FlagValues of the command's
+own, not in absl's global one, so that several commands can run in one process (tests do).
+"""
+
+import dataclasses
+import sys
+from typing import Any
+
+from absl import flags
+from ml_collections import config_flags
+
+from r1_jax.core import build
+
+
+@dataclasses.dataclass(frozen=True)
+class Parsed:
+    """What a command was told."""
+
+    values: flags.FlagValues  # values.workdir is the value of --workdir
+    words: tuple[str, ...]  # positional words, the program's name left out
+    config: Any  # instance of config_class; None if the command has no configuration
+
+
+def parse(argv, doc, define=None, config_class=None, default_config=None):
+    """Returns Parsed: flags, positional words and the configuration in `argv`.
+
+    argv: argv[0] is the program's name in messages. doc: the command's help. define(values):
+    declares the command's flags, `flags.DEFINE_string("workdir", None, "...", flag_values=values)`.
+    config_class: dataclass of the configuration; then --config=FILE (an ml_collections file with
+    get_config(); FILE:TEXT calls get_config(TEXT)) and --config.key=value are understood. The file
+    may leave out keys: they keep the class' defaults. default_config: the file used when none is
+    given; if it is None, --config is required. Exits with status 2 and one line for anything wrong
+    with the words, with status 0 after --help.
+    """
+    values = flags.FlagValues()
+    if define is not None:
+        define(values)
+    words, overrides = _take_overrides(argv) if config_class else (list(argv), [])
+    if config_class is not None:
+        config_flags.DEFINE_config_file(
+            "config", default_config, "configuration file", flag_values=values, sys_argv=words
+        )
+    if any(word in ("--help", "-h", "-help") for word in words[1:]):
+        print(_help(argv[0], doc, values, config_class))
+        sys.exit(0)
+    try:
+        positional = tuple(values(words))[1:]
+        config = None
+        if config_class is not None:
+            config = _config(values, overrides, config_class)
+    except (flags.Error, OSError, ValueError) as error:
+        fail(error)
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS(argv[:1])  # libraries that read absl's global flags find their defaults
+    return Parsed(values, positional, config)
+
+
+def fail(message):
+    """Prints `error: message` to stderr and exits with status 2."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _config(values, overrides, config_class):
+    if values.config is None:
+        raise ValueError("--config is required; give it a file, such as those in configs/")
+    mapping = values.config.to_dict()
+    for dotted, text in overrides:
+        mapping = build.merge(mapping, dotted, build.Text(text))
+    return build.build(config_class, mapping)
+
+
+def _take_overrides(argv):
+    """Returns argv without its --config.key=value words, and those as pairs (dotted key, text)."""
+    rest, overrides, i = [], [], 0
+    while i < len(argv):
+        word = argv[i]
+        stripped = word.lstrip("-")
+        if word.startswith("-") and stripped.startswith("config."):
+            dotted, equals, text = stripped.removeprefix("config.").partition("=")
+            if not equals:
+                i += 1
+                if i == len(argv):
+                    fail(f"{word} has no value; write {word}=VALUE")
+                text = argv[i]
+            overrides.append((dotted, text))
+        else:
+            rest.append(word)
+        i += 1
+    return rest, overrides
+
+
+def _help(program, doc, values, config_class):
+    names = [name for name in values if name == values[name].name]  # not the short names
+    rows = [(f"--{name}", values[name].help, values[name].default) for name in sorted(names)]
+    width = max((len(row[0]) for row in rows), default=0)
+    lines = [
+        f"  {name:<{width}}  {text}" + ("" if default is None else f" (default: {default})")
+        for name, text, default in rows
+    ]
+    text = f"usage: {program} [flags]\n\n{doc.strip()}\n\nflags:\n" + "\n".join(lines)
+    if config_class is not None:
+        keys = build.describe(config_class)
+        width = max(len(key) for key, _, _ in keys)
+        text += "\n\nkeys of the configuration, each --config.key=value; type and default:\n"
+        text += "\n".join(
+            f"  {key:<{width}}  {kind}" + (f" = {default}" if default else "")
+            for key, kind, default in keys
+        )
+    return text

@@ -1,0 +1,56 @@
+"""`python -m r1_jax <command>`: picks the command's module, imports only that one and calls its
+main.
+
+A command is a module r1_jax/cli/<name>.py with main(argv): argv[0] is what usage messages call the
+program, the rest are the command's own words. Flags are defined inside main, so that no command
+sees another's.
+"""
+
+import difflib
+import importlib
+import sys
+
+COMMANDS = {
+    "train": "R1-Zero: reinforcement learning with rule rewards, from a base model",
+    "pretrain": "makes a base model from nothing",
+    "tokenizer": "trains a SentencePiece model on a task's corpus",
+    "evaluate": "pass@1 and cons@k of a run's checkpoint on held-out problems",
+    "generate": "completions of a run's checkpoint for prompts of yours",
+    "report": "draws the emergence report of one or more runs",
+    "doctor": "names what is wrong with this machine's installation",
+}
+
+
+def usage():
+    """Returns the text of `python -m r1_jax --help`."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {purpose}" for name, purpose in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: python -m r1_jax <command> [flags]",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "`python -m r1_jax <command> --help` explains a command's flags.",
+        ]
+    )
+
+
+def main(words=None):
+    """Runs the command named by `words` (default: the process' own arguments); exits as it says."""
+    words = sys.argv[1:] if words is None else words
+    if not words:
+        print(usage(), file=sys.stderr)
+        sys.exit(2)
+    name = words[0]
+    if name in ("--help", "-h", "-help", "help"):
+        print(usage())
+        return
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        advice = f"did you mean {near[0]}?" if near else "the commands are " + ", ".join(COMMANDS)
+        print(f"unknown command {name!r}; {advice}", file=sys.stderr)
+        sys.exit(2)
+    command = importlib.import_module(f"r1_jax.cli.{name}")
+    sys.exit(command.main([f"python -m r1_jax {name}", *words[1:]]))
