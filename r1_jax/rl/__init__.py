@@ -1,6 +1,7 @@
-"""Floor 1: formulas, arrays in and arrays out.
+"""Floor 1: reinforcement learning as formulas: arrays in, arrays out, float32.
 
-Lives here: advantages, KL estimators, clipped objectives and their aggregation, diagnostics.
-May import: core. Takes plain keyword arguments.
-Never touches: a model, a tokenizer, a configuration, a file.
+Lives here: advantages of a group, KL estimators, ratios and the clipped objective, aggregation
+over tokens and rows, treatment of truncated completions, and the numbers that say how it goes.
+May import: core. Settings arrive as plain keyword arguments.
+Never touches: models, tokenizers, text, configs, files, random numbers.
 """
