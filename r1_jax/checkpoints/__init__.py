@@ -1,5 +1,6 @@
-"""What is on disk: checkpoints of a run, files of weights, the manifest of a run.
+"""Floor 1: what is on disk.
 
-May import: core, sharding. The only room that knows orbax and safetensors.
-Never touches: models, losses, what a leaf means.
+Lives here: checkpoints of a run (store), files of weights, the manifest of a run.
+May import: core, sharding. Only store.py knows orbax.
+Never touches: models, losses, what a leaf means; never starts afresh when a load fails.
 """

@@ -1,8 +1,8 @@
-"""Rewards: strings in, verdicts out.
+"""Floor 1: strings in, verdicts out.
 
 Lives here: reading the answer out of a completion (extract), the asked form (format), the right
 answer (accuracy, countdown), the weighted sum that keeps every part (combine), and the words in
 which all of them speak (verdict).
-May import: core, and nothing of ours on its own floor; tags arrive as values with four fields.
+May import: core; tags arrive as values with four fields.
 Never touches: arrays, models, tokenizers, files, clocks. Never evaluates text as code.
 """

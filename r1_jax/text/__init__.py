@@ -1,4 +1,6 @@
-"""Strings and token ids: tokenizers, the prompt template and its tags, words that show reflection.
+"""Floor 1: strings and token ids.
 
-May import: core. Never touches: arrays, models, datasets, rewards.
+Lives here: tokenizers, the prompt template and its tags as values, words that show reflection.
+May import: core.
+Never touches: arrays, models, datasets, rewards.
 """
