@@ -1,7 +1,7 @@
 """Floor 1: numbers of a run, written down.
 
-Lives here: one JSON row per step with its names and units (log), seconds and tokens per second
-(clock).
+Lives here: names and units of a row's keys (names), rows and completions on disk (log, over jsonl),
+wall seconds by phase (clock), the line a person watches (progress).
 May import: core.
 Never touches: how a number was made.
 """

@@ -1,0 +1,49 @@
+"""The names in a run's files, what each is and in which unit; tools outside rely on these."""
+
+# metrics.jsonl, one row per policy update of R1-Zero. Means are over the step's completions.
+ROW = {
+    "reward/mean": "weighted sum of the parts",
+    "reward/accuracy": "accuracy part, unweighted",
+    "reward/format": "format part, unweighted",
+    "length/mean": "tokens, the stop token included",
+    "length/terminated_mean": "tokens, over completions that ended by themselves",
+    "length/clipped_share": "share of completions cut off at the limit",
+    "reflection/per_completion": "R1's ten reflective words (R1_WORDS) per completion",
+    "reflection/markers": "the task's own markers per completion",
+    "kl/reference": "nats per token to the reference policy, by the configured estimator",
+    "entropy": "nats per token",
+    "clip/share": "share of tokens at which the ratio was clipped",
+    "gap/sampler_learner_max": "nats: largest |log p sampler - log p learner| of one token",
+    "groups/zero_spread_share": "share of groups whose rewards are all equal",
+    "seconds/rollout": "wall seconds",
+    "seconds/score": "wall seconds",
+    "seconds/update": "wall seconds",
+    "tokens/rollout": "tokens generated in this step",
+}
+
+# eval.jsonl, one row per evaluation of one held-out task.
+EVAL_ROW = {
+    "task": "name of the task",
+    "num_problems": "problems",
+    "num_samples": "samples per problem",
+    "pass@1": "mean over problems of the share of right samples",
+    "pass@1_low": "lower end of the 95% interval over problems",
+    "pass@1_high": "upper end of the 95% interval over problems",
+    "cons@16": "majority vote over 16 samples; null with fewer samples",
+    "length/mean": "tokens, the stop token included",
+    "reflection/per_completion": "R1's ten reflective words per completion",
+}
+
+# samples/step_*.jsonl and samples/eval_step_*.jsonl, one row per completion.
+SAMPLE = {
+    "uid": "the problem's identity in its task",
+    "sample": "index within the group",
+    "question": "text",
+    "completion": "text, special tokens included",
+    "reward": "weighted sum of the parts",
+    "parts": "every part of the reward, unweighted",
+    "outcome": "rewards.verdict.Outcome by name, in lower case",
+    "length": "tokens, the stop token included",
+    "stop": '"stop" or "length"',
+    "gap": "nats: largest |log p sampler - log p learner| of one token; null where not measured",
+}
