@@ -10,6 +10,8 @@ import difflib
 import importlib
 import sys
 
+from r1_jax.cli import doctor
+
 COMMANDS = {
     "train": "R1-Zero: reinforcement learning with rule rewards, from a base model",
     "pretrain": "makes a base model from nothing",
@@ -52,5 +54,10 @@ def main(words=None):
         advice = f"did you mean {near[0]}?" if near else "the commands are " + ", ".join(COMMANDS)
         print(f"unknown command {name!r}; {advice}", file=sys.stderr)
         sys.exit(2)
+    if name != "doctor":
+        problems = [finding for finding in doctor.installation() if finding.is_problem]
+        if problems:
+            print("\n".join(problem.line() for problem in problems), file=sys.stderr)
+            sys.exit(1)
     command = importlib.import_module(f"r1_jax.cli.{name}")
     sys.exit(command.main([f"python -m r1_jax {name}", *words[1:]]))

@@ -1,0 +1,80 @@
+# make help lists the targets. Variables: PYTHON, REQUIREMENTS (requirements/tpu.txt on a TPU), SEED,
+# WORKDIR, PYTEST_FLAGS, LOCK_FLAGS (--upgrade).
+
+SHELL := /bin/bash
+PYTHON ?= python3
+REQUIREMENTS ?= requirements/cpu.txt
+SEED ?= 0
+WORKDIR ?= runs/quickstart$(if $(filter-out 0,$(SEED)),_seed$(SEED))
+PYTEST_FLAGS ?=
+LOCK_FLAGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+R1_JAX := $(BIN)/python -m r1_jax
+COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --custom-compile-command "make lock" --quiet $(LOCK_FLAGS)
+
+.PHONY: help quickstart test lint base env lock ci-deps
+.DELETE_ON_ERROR:
+
+help:
+	@echo 'make quickstart   environment, R1-Zero run on Countdown, report (SEED=0, WORKDIR=runs/quickstart)'
+	@echo 'make test         environment, test suite (PYTEST_FLAGS="-m slow" for others)'
+	@echo 'make lint         environment, ruff and pyright'
+	@echo 'make base         environment, rebuilds the base model from nothing'
+	@echo 'make env          environment in .venv from the locked requirements'
+	@echo 'make lock         resolves setup.py into requirements/ (LOCK_FLAGS=--upgrade for newer versions)'
+	@echo 'make ci-deps      what CI needs besides: chromium'
+
+quickstart: env
+	$(R1_JAX) doctor
+	$(R1_JAX) train --config=configs/r1_zero_countdown.py --config.seed=$(SEED) --workdir=$(WORKDIR)
+	$(R1_JAX) report $(WORKDIR)
+
+test: env
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+lint: env
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+base: env
+	$(R1_JAX) pretrain --config=configs/base_countdown.py --workdir=runs/base
+
+env: $(VENV)/installed
+
+# The stamp is younger than everything it was made of, so that a second call costs nothing; its name in
+# the recipe is kept in a file, so that another REQUIREMENTS installs again.
+$(VENV)/installed: $(VENV)/uv_installed $(VENV)/requirements_name $(REQUIREMENTS) setup.py
+	$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r $(REQUIREMENTS)
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/requirements_name: FORCE | $(VENV)/uv_installed
+	@echo '$(REQUIREMENTS)' | cmp -s - $@ || echo '$(REQUIREMENTS)' > $@
+
+$(VENV)/uv_installed: requirements/uv.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "error: $(PYTHON) is $$($(PYTHON) --version 2>&1); r1_jax needs Python 3.11 or newer:" \
+	    "install one and call make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { \
+	  echo "error: $(PYTHON) cannot make virtual environments; on Debian: apt-get install python3-venv" >&2; \
+	  exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@touch $@
+
+.PHONY: FORCE
+FORCE:
+
+lock: $(VENV)/uv_installed
+	echo 'uv>=0.13.9' | $(COMPILE) --output-file requirements/uv.txt -
+	$(COMPILE) --extra dev --output-file requirements/cpu.txt setup.py
+	$(COMPILE) --extra dev --extra tpu --output-file requirements/tpu.txt setup.py
+
+ci-deps:
+	@command -v chromium >/dev/null || { \
+	  sudo=; if [ "$$(id -u)" != 0 ]; then sudo=sudo; fi; \
+	  $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends chromium; }

@@ -1,0 +1,46 @@
+"""What r1_jax needs to run. Exact versions with hashes: requirements/, made by `make lock`."""
+
+import setuptools
+
+setuptools.setup(
+    name="r1_jax",
+    version="0.1.0",
+    description="DeepSeek-R1 in JAX",
+    license="Apache-2.0",
+    packages=setuptools.find_packages(include=["r1_jax", "r1_jax.*"]),
+    python_requires=">=3.11",
+    install_requires=[
+        # what the project is made of
+        "jax>=0.10.2",
+        "flax>=0.12.8",
+        "optax>=0.2.8",
+        "orbax-checkpoint>=0.12.8",
+        "tensorflow-datasets>=4.9.10",
+        "sentencepiece>=0.2.3",
+        "ml_collections>=1.1.0",
+        "absl-py>=2.5.1",
+        # what it does not exist for
+        "numpy>=2.4",
+        "packaging>=26",  # doctor reads requirements
+        "grain>=0.2.18",  # input
+        "array_record>=0.8.6",  # the data sets' files
+        "reasoning-gym>=0.1.25",  # tasks
+        "matplotlib>=3.11",  # plots
+        "tensorboardX>=2.6.5",  # TensorBoard files
+        "tqdm>=4.70",  # progress
+    ],
+    extras_require={
+        "tpu": ["jax[tpu]"],
+        "cuda": ["jax[cuda12]"],
+        "interop": ["torch>=2.9", "transformers>=5.0", "safetensors>=0.6", "tokenizers>=0.22"],
+        "dev": [
+            "pytest>=9.2",
+            "hypothesis>=6.170",
+            "ruff>=0.17.6",
+            "pyright[nodejs]>=1.1.414",  # its node comes as a wheel
+            "pre-commit>=4.6",
+            "setuptools>=80",
+            "uv>=0.13.9",
+        ],
+    },
+)
