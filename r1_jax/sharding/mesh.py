@@ -5,6 +5,7 @@ import contextvars
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 from flax import linen as nn
@@ -27,11 +28,11 @@ def make_mesh(
     data: int = 1,
     fsdp: int = 1,
     tensor: int = 1,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
 ) -> jax.sharding.Mesh:
     """Mesh of data x fsdp x tensor devices with axes "data", "fsdp", "tensor", all of type Auto.
 
-    devices: which ones to use, all of the program's by default; every one of them is used.
+    devices: which jax.Devices to use, all of the program's by default; every one is used.
     Raises ValueError when the sizes do not multiply to the number of devices.
     """
     devices = jax.devices() if devices is None else list(devices)

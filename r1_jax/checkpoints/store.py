@@ -1,0 +1,314 @@
+"""Checkpoints of a run: arrays and host state, written in the background, complete or not there.
+
+On disk: <directory>/step_00000100/, with `arrays` (orbax, zarr in OCDBT) and `record` (JSON: host
+state, names, shapes and dtypes of the leaves, digest). A save is written to a directory with
+another name that is renamed when everything is in it, so a directory named step_* is a save that
+finished. A POSIX file system is needed; renaming is atomic there.
+"""
+
+import json
+import logging as python_logging
+import os
+import pathlib
+import re
+import shutil
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from absl import logging
+
+from r1_jax.core import trees
+from r1_jax.sharding import place
+
+_STEP = re.compile(r"step_(\d{8,})")
+_HALF_WRITTEN = re.compile(r"step_\d{8,}(\.orbax-checkpoint-tmp.*|\.deleting)")
+
+
+class SaveError(RuntimeError):
+    """A checkpoint could not be written; earlier ones are intact, the run must not go on."""
+
+
+class Store:
+    """The checkpoints in one directory; at most one save is under way at a time.
+
+    Every host of a program calls the same methods with the same arguments. Use it as a context
+    manager, or end with close(): an error of the last save is raised there.
+
+    directory: created by the first save, relative paths count from the working directory.
+    keep: how many complete checkpoints stay; an older one goes once a newer one is complete.
+    read_only: for a reader beside a running trainer; removes nothing, cannot save.
+
+    Raises ValueError for a keep below 1 and for a directory with a URL scheme.
+    """
+
+    def __init__(
+        self, directory: str | os.PathLike[str], *, keep: int = 3, read_only: bool = False
+    ):
+        if "://" in str(directory):
+            raise ValueError(
+                f"checkpoints go to a directory of a POSIX file system, not to {directory}; mount "
+                "the bucket (gcsfuse) and give the path of the mount"
+            )
+        if keep < 1:
+            raise ValueError(f"keep={keep} would delete every checkpoint; use 1 or more")
+        self._directory = pathlib.Path(directory).absolute()
+        self._keep = keep
+        self._read_only = read_only
+        self._saving: int | None = None
+        self._bytes = 0
+        self._failure: SaveError | None = None
+        python_logging.getLogger("absl").addFilter(_not_a_trace_of_orbax)
+        self._orbax = ocp.AsyncCheckpointer(
+            ocp.CompositeCheckpointHandler(),
+            atomicity_options=ocp.options.AtomicityOptions(
+                mode=ocp.options.AtomicityMode.ATOMIC_RENAME
+            ),
+        )
+        if not read_only:
+            self._remove_half_written()
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        try:
+            self.close()
+        except SaveError as failure:
+            if error is None:
+                raise
+            if failure is not error:
+                logging.error("%s", failure)  # the body's own error is on its way up
+
+    def steps(self) -> list[int]:
+        """Steps of the complete checkpoints, ascending, after waiting for a save under way."""
+        self.wait()
+        if not self._directory.is_dir():
+            return []
+        matches = (_STEP.fullmatch(entry.name) for entry in self._directory.iterdir())
+        return sorted(int(match[1]) for match in matches if match)
+
+    def latest_step(self) -> int | None:
+        """The newest complete step, None when there is none; waits for a save under way."""
+        return max(self.steps(), default=None)
+
+    def save(self, step: int, arrays: Any, host_state: dict[str, Any]) -> None:
+        """Starts to write a checkpoint and returns; first waits for the one before.
+
+        arrays: pytree of jax.Arrays. Their values are taken before this returns: they may be
+        donated at once. host_state: what JSON gives back unchanged (text keys, lists, no NaN).
+        Raises ValueError for other leaves or states and for a step that is not newer than every
+        step on disk; SaveError when this save cannot start or the one before has failed.
+        """
+        if self._read_only:
+            raise ValueError(f"{self._directory} was opened read-only; nothing can be saved there")
+        latest = self.latest_step()
+        if latest is not None and step <= latest:
+            raise ValueError(
+                f"cannot save step {step}: {self._path(latest)} is as new or newer; restore it, "
+                "move it away, or use another directory"
+            )
+        record = {
+            "step": step,
+            "leaves": _leaves(arrays),
+            "digest": _digest(arrays),
+            "host_state": _json_able(host_state),
+        }
+        self._saving = step
+        self._bytes = trees.num_bytes(arrays)
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._orbax.save(
+                self._path(step),
+                args=ocp.args.Composite(
+                    arrays=ocp.args.StandardSave([arrays]),  # a list: orbax takes no lone leaf
+                    record=ocp.args.JsonSave(record),
+                ),
+            )
+        except Exception as error:
+            raise self._failed(error) from error
+
+    def wait(self) -> None:
+        """Returns when no save is under way and older checkpoints than `keep` are gone.
+
+        Raises SaveError if a save has failed, at this and at every later call.
+        """
+        if self._failure is not None:
+            raise self._failure
+        if self._saving is None:
+            return
+        try:
+            self._orbax.wait_until_finished()
+        except Exception as error:
+            raise self._failed(error) from error
+        self._saving = None
+        if jax.process_index() == 0:
+            for step in self.steps()[: -self._keep]:
+                doomed = self._path(step).with_suffix(".deleting")
+                self._path(step).rename(doomed)
+                shutil.rmtree(doomed)
+
+    def close(self) -> None:
+        """Waits for a save under way and lets go of orbax's threads. Raises as wait() does."""
+        try:
+            self.wait()
+        finally:
+            self._orbax.close()
+
+    def restore(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
+        """(arrays, host_state) of the checkpoint of `step`.
+
+        like: pytree of jax.Arrays or of jax.ShapeDtypeStructs with a sharding: the structure,
+        shapes and dtypes that the checkpoint must have, and where its arrays shall live (on any
+        mesh). Raises ValueError, naming the path and the way out, when the checkpoint is absent,
+        of another shape, damaged, or not what its digest says.
+        """
+        complete = self.steps()
+        path = self._path(step)
+        if step not in complete:
+            have = ", ".join(str(s) for s in complete) or "none"
+            raise ValueError(f"{path}: no complete checkpoint there; complete steps: {have}")
+        older = [s for s in complete if s < step]
+        way_out = (
+            f"move {path} away to continue from step {older[-1]}"
+            if older
+            else "no older checkpoint is left: start again in another directory"
+        )
+        if not (path / "commit_success.txt").is_file():
+            raise ValueError(f"{path} is damaged: its commit_success.txt is missing; {way_out}")
+        record = self._read(path, way_out, record=ocp.args.JsonRestore())["record"]
+        if not isinstance(record, dict) or not {"leaves", "digest", "host_state"} <= record.keys():
+            raise ValueError(f"{path} is damaged: its record is incomplete; {way_out}")
+        _check_leaves(path, record["leaves"], _leaves(like))
+        target = [jax.tree.map(_abstract, like)]
+        [arrays] = self._read(path, way_out, arrays=ocp.args.StandardRestore(target))["arrays"]
+        digest = _digest(arrays)
+        if digest != record["digest"]:
+            raise ValueError(
+                f"{path} is damaged: its arrays have digest {digest}, saved was "
+                f"{record['digest']}; {way_out}"
+            )
+        return arrays, record["host_state"]
+
+    def _path(self, step: int) -> pathlib.Path:
+        return self._directory / f"step_{step:08d}"
+
+    def _read(self, path: pathlib.Path, way_out: str, **args: Any) -> Any:
+        """The items of `args` from `path`; whatever goes wrong is a ValueError."""
+        try:
+            return self._orbax.restore(path, args=ocp.args.Composite(**args))
+        except Exception as error:  # orbax, tensorstore and json each have their own kinds
+            raise ValueError(f"{path} cannot be read: {_first_line(error)}; {way_out}") from error
+
+    def _failed(self, error: Exception) -> SaveError:
+        """Frees what the failed save has written; the error for this and every later call."""
+        assert self._saving is not None
+        path = self._path(self._saving)
+        free = shutil.disk_usage(_existing(self._directory)).free
+        if jax.process_index() == 0 and self._directory.is_dir():
+            for entry in self._directory.iterdir():
+                if entry.name.startswith(f"{path.name}.") and _HALF_WRITTEN.fullmatch(entry.name):
+                    shutil.rmtree(entry, ignore_errors=True)
+        self._saving = None
+        complete = self.steps()
+        kept = f"step {complete[-1]} is intact" if complete else "no checkpoint is complete yet"
+        if "No space left" in str(error) or "quota exceeded" in str(error):
+            why = (
+                f"the disk is full ({free / 1e6:.1f} MB were free, up to {self._bytes / 1e6:.1f} "
+                "MB are needed); free some space"
+            )
+        else:
+            why = f"{_first_line(error)}; see that the directory can be written to"
+        self._failure = SaveError(
+            f"{path} could not be saved: {why} and start again: {kept}, the run goes on from there"
+        )
+        return self._failure
+
+    def _remove_half_written(self) -> None:
+        """Removes what a killed process left of a save or of a deletion, saying so."""
+        if jax.process_index() != 0 or not self._directory.is_dir():
+            return
+        for entry in sorted(self._directory.iterdir()):
+            if _HALF_WRITTEN.fullmatch(entry.name):
+                logging.warning(
+                    "removing %s: a save or deletion that was interrupted; complete steps: %s",
+                    entry,
+                    self.steps() or "none",
+                )
+                shutil.rmtree(entry)
+
+
+def _not_a_trace_of_orbax(record: python_logging.LogRecord) -> bool:
+    """False for the stack traces that orbax logs for an error which it also raises (to us)."""
+    return not (
+        record.levelno >= python_logging.ERROR and "orbax/checkpoint/_src" in record.pathname
+    )
+
+
+def _existing(directory: pathlib.Path) -> pathlib.Path:
+    """The nearest directory above or at `directory` that exists."""
+    return next(path for path in (directory, *directory.parents) if path.is_dir())
+
+
+def _first_line(error: Exception) -> str:
+    """Kind and beginning of an error's text; tensorstore's texts run to pages."""
+    text = str(error).strip().split("\n")[0]
+    return f"{type(error).__name__}: {text[:300]}"
+
+
+def _json_able(host_state: Any) -> Any:
+    """A copy of `host_state`. Raises ValueError unless JSON gives it back unchanged."""
+    try:
+        copy = json.loads(json.dumps(host_state, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"host_state cannot be written as JSON: {error}") from None
+    if copy != host_state:
+        raise ValueError(
+            f"JSON does not give host_state back unchanged (tuples, keys that are not text): "
+            f"{host_state!r:.300}"
+        )
+    return copy
+
+
+def _leaves(tree: Any) -> dict[str, list[Any]]:
+    """{"a/b/c": [shape, dtype]} of arrays or ShapeDtypeStructs."""
+    leaves = {}
+    for name, leaf in trees.paths(tree).items():
+        if not isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
+            raise ValueError(f"{name} is a {type(leaf).__name__}; a checkpoint holds jax.Arrays")
+        leaves[name] = [list(leaf.shape), str(leaf.dtype)]
+    return leaves
+
+
+def _check_leaves(path: pathlib.Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Raises ValueError naming the first leaf in which checkpoint and model differ."""
+    way_out = (
+        "use the config that the checkpoint was made with (config.json of its run), or another "
+        "directory for this one"
+    )
+    for name, (shape, dtype) in wanted.items():
+        if name not in saved:
+            raise ValueError(f"{path} has no {name}, which this model needs; {way_out}")
+        saved_shape, saved_dtype = saved[name]
+        if saved_shape != shape or saved_dtype != dtype:
+            raise ValueError(
+                f"{path}: {name} is {saved_dtype}{saved_shape} in the checkpoint and "
+                f"{dtype}{shape} in this model; {way_out}"
+            )
+    for name in saved:
+        if name not in wanted:
+            raise ValueError(f"{path} has {name}, which this model lacks; {way_out}")
+
+
+def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+    if leaf.sharding is None:
+        raise ValueError(
+            f"{leaf} says not where it shall live; give jax.ShapeDtypeStruct(..., sharding=...)"
+        )
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+
+
+def _digest(arrays: Any) -> str:
+    """`trees.digest`, gathering first what other hosts hold."""
+    whole = all(leaf.is_fully_addressable for leaf in jax.tree.leaves(arrays))
+    return trees.digest(arrays if whole else place.to_host(arrays))
