@@ -80,6 +80,6 @@ def _deviation(reward_PG: jax.Array, valid_PG: jax.Array) -> jax.Array:
 def _check_group_size(reward_PG: jax.Array) -> None:
     if reward_PG.ndim != 2 or reward_PG.shape[1] < 2:
         raise ValueError(
-            f"rewards of shape {tuple(reward_PG.shape)} must be [P, G] with G >= 2: a completion is "
-            "compared with others of its prompt; raise group_size"
+            f"rewards of shape {tuple(reward_PG.shape)} must be [P, G] with G >= 2: a completion "
+            "is compared with others of its prompt; raise group_size"
         )

@@ -80,7 +80,7 @@ def importance_weight(
     Modern RL Systems" (2025). ValueError unless cap >= 1.
     """
     if not cap >= 1.0:
-        raise ValueError(f"cap={cap} must be at least 1, or tokens that agree are scaled down; try 2")
+        raise ValueError(f"cap={cap} must be at least 1, or tokens that agree are scaled too")
     log_weight_BT = _held(_log_ratio(old_logps_BT, behavior_logps_BT))
     return jax.lax.stop_gradient(jnp.minimum(jnp.exp(log_weight_BT), cap))
 

@@ -1,0 +1,110 @@
+"""The numbers in the log by hand, and the sentence about a flat curve."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from r1_jax.rl import advantages, diagnostics, objectives
+
+MASK_BT = jnp.array([[0, 1, 1, 1], [0, 1, 1, 0]], bool)
+
+
+def test_clip_share_counts_tokens_whose_gradient_is_cut():
+    ratio_BT = jnp.array([[9.0, 1.0, 1.5, 0.5], [9.0, 1.5, 0.5, 0.5]])
+    advantage_B = jnp.array([1.0, -1.0])
+    clip = {"clip_low": 0.2, "clip_high": 0.2}
+    # row 0 (A > 0) is cut at 1.5, row 1 (A < 0) at 0.5; the 9.0 lie off the mask
+    found = diagnostics.clip_share(ratio_BT, advantage_B, MASK_BT, **clip)
+    assert (float(found.total), float(found.weight)) == (2.0, 5.0)
+
+    def loss(x):
+        loss_BT = objectives.clipped(x, advantage_B, **clip)
+        return jnp.sum(jnp.where(MASK_BT, loss_BT, 0.0))
+
+    has_gradient_BT = jax.grad(loss)(ratio_BT) != 0
+    assert int(jnp.sum(MASK_BT & ~has_gradient_BT)) == 2
+    none = diagnostics.clip_share(ratio_BT, advantage_B, MASK_BT, clip_low=10.0, clip_high=10.0)
+    assert float(none.total) == 0.0
+
+
+def test_ratio_spread_over_the_mask():
+    ratio_BT = jnp.array([[9.0, 1.0, 2.0, 3.0], [0.0, 2.0, 2.0, 0.0]])
+    found = diagnostics.ratio_spread(ratio_BT, MASK_BT)
+    # mean 2, squares 1 0 1 0 0
+    np.testing.assert_allclose(
+        [found["max"], found["min"], found["std"]], [3.0, 1.0, np.sqrt(2 / 5)], rtol=1e-6
+    )
+    empty = diagnostics.ratio_spread(ratio_BT, jnp.zeros_like(MASK_BT))
+    assert (float(empty["max"]), float(empty["min"]), float(empty["std"])) == (1.0, 1.0, 0.0)
+
+
+def test_gap_over_completion_tokens():
+    learner_BT = jnp.array([[-5.0, -1.0, -2.0, -3.0], [-5.0, -1.0, -1.0, -9.0]])
+    sampler_BT = jnp.array([[0.0, -1.0, -2.5, -3.0], [0.0, -1.25, -1.0, 0.0]])
+    assert diagnostics.gap_by_row(learner_BT, sampler_BT, MASK_BT).tolist() == [0.5, 0.25]
+    assert float(diagnostics.gap_max(learner_BT, sampler_BT, MASK_BT)) == 0.5
+    broken_BT = learner_BT.at[1, 2].set(jnp.nan)
+    assert np.isnan(diagnostics.gap_max(broken_BT, sampler_BT, MASK_BT))
+    assert float(diagnostics.gap_max(learner_BT, sampler_BT, jnp.zeros_like(MASK_BT))) == 0.0
+
+
+def test_zero_spread_share():
+    reward_PG = jnp.array([[1.0, 1.0], [1.0, 0.0], [0.0, 0.0], [1.0, 1.0 + 1e-4]])
+    valid_PG = jnp.ones((4, 2), bool)
+    assert float(diagnostics.zero_spread_share(reward_PG, valid_PG)) == 0.5
+    assert float(diagnostics.zero_spread_share(reward_PG, valid_PG, 1e-3)) == 0.75
+    no_gradient_P = jnp.all(advantages.zscore(reward_PG, valid_PG) == 0, axis=1)
+    assert float(jnp.mean(no_gradient_P)) == 0.5
+
+
+def test_entropy_mean():
+    entropy_BT = jnp.array([[7.0, 1.0, 2.0, 3.0], [7.0, 0.5, 0.5, jnp.nan]])
+    found = diagnostics.entropy_mean(entropy_BT, MASK_BT)
+    assert (float(found.total), float(found.weight)) == (7.0, 5.0)
+
+
+HEALTHY = {
+    "pass_rate": 0.3,
+    "truncated_share": 0.05,
+    "zero_spread_share": 0.2,
+    "gap": 1e-6,
+    "gap_bound": 1e-4,
+    "gradient_norm": 0.5,
+    "entropy": 0.8,
+}
+CAUSES = [  # in the order in which they are told
+    ({"gap": 0.3}, "disagree by up to 0.3 nats"),
+    ({"gap": float("nan")}, "disagree"),
+    ({"truncated_share": 0.97}, "97% of the completions are cut off"),
+    ({"pass_rate": 0.001}, "pass rate is 0.1%: there is almost no right answer"),
+    ({"pass_rate": 0.999}, "the task is solved"),
+    ({"zero_spread_share": 0.95}, "95% of the groups have equal rewards"),
+    ({"gradient_norm": 0.0}, "gradient norm is 0:"),
+    ({"gradient_norm": float("nan")}, "gradient norm is nan"),
+    ({"entropy": 1e-4}, "says the same every time"),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), CAUSES)
+def test_each_cause_is_named_in_one_sentence(change, words):
+    said = diagnostics.explain_flat(**(HEALTHY | change))
+    assert words in said
+    assert said.endswith(".") and "\n" not in said
+
+
+def test_a_healthy_run_is_not_accused():
+    assert diagnostics.explain_flat(**HEALTHY).startswith("Nothing measured explains")
+
+
+def test_causes_are_told_before_their_effects():
+    for i, (first, words) in enumerate(CAUSES):
+        for later, _ in CAUSES[i + 1 :]:
+            assert words in diagnostics.explain_flat(**(HEALTHY | later | first)) or (
+                set(first) == set(later)
+            )
+
+
+def test_more_gap_is_allowed_where_the_bound_allows_it():
+    said = diagnostics.explain_flat(**(HEALTHY | {"gap": 0.3, "gap_bound": 0.5}))
+    assert said.startswith("Nothing")
