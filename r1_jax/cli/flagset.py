@@ -6,7 +6,7 @@ own, not in absl's global one, so that several commands can run in one process (
 
 import dataclasses
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import flags
 from ml_collections import config_flags
@@ -57,7 +57,7 @@ def parse(argv, doc, define=None, config_class=None, default_config=None):
     return Parsed(values, positional, config)
 
 
-def fail(message):
+def fail(message) -> NoReturn:
     """Prints `error: message` to stderr and exits with status 2."""
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)

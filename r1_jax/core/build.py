@@ -215,7 +215,7 @@ def _members(hint):
     return typing.get_args(hint) if typing.get_origin(hint) in _UNION else (hint,)
 
 
-def _is_mapping(value):
+def _is_mapping(value) -> typing.TypeGuard[Mapping]:
     return isinstance(value, Mapping) or callable(getattr(value, "items", None))
 
 

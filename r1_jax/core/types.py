@@ -1,10 +1,12 @@
 """The pytrees that travel between rooms; every field says its shape, dtype and unit."""
 
 import dataclasses
+import typing
 
 import jax
 
 
+@typing.dataclass_transform(frozen_default=True)
 def _pytree(cls):
     """Freezes `cls` as a dataclass and registers all its fields as pytree children."""
     cls = dataclasses.dataclass(frozen=True)(cls)
