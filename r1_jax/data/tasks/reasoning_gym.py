@@ -1,0 +1,124 @@
+"""Any data set of the reasoning-gym package by name; its own verifier is the reward."""
+
+import dataclasses
+import difflib
+import functools
+import importlib.metadata
+import json
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from r1_jax.data.tasks import task
+from r1_jax.rewards import verdict
+
+MARKERS = ()
+
+
+def version() -> str:
+    """The version of the reasoning-gym package, on which its problems depend."""
+    return importlib.metadata.version("reasoning-gym")
+
+
+@functools.lru_cache(maxsize=8)
+def _dataset(name: str, seed: int, size: int) -> Any:
+    """The generator; entry i of it is a function of name, seed, size and i."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some of what it imports is of an older Python's time
+        import reasoning_gym
+        from reasoning_gym import factory
+    if name not in factory.DATASETS:
+        near = difflib.get_close_matches(name, factory.DATASETS, n=3, cutoff=0)
+        raise ValueError(f"dataset={name!r} is not in reasoning-gym; near: {', '.join(near)}")
+    try:
+        return reasoning_gym.create_dataset(name, seed=seed, size=size)
+    except Exception as error:
+        raise ValueError(
+            f"dataset={name!r} cannot be made with size={size} ({error}); "
+            "ask for fewer problems or for another data set"
+        ) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Verifier:
+    """Grades answers to the problems that `problems` made with the same arguments."""
+
+    name: str
+    seed: int
+    size: int
+
+    def __call__(self, answer: str | None, prompt: task.Prompt) -> verdict.Verdict:
+        """The package's score of an answer: RIGHT if 1, else WRONG with the score as value.
+
+        A problem is made again from its index, so no part of it is lost in writing; if that gives
+        another question the verdict is BAD_REFERENCE. What the verifier raises is a CRASH.
+        The verifiers are taken as they are: some give part of the reward to a wrong answer.
+        """
+        if answer is None:
+            return verdict.UNPARSED
+        reference = json.loads(prompt.reference)
+        entry = _entry(self.name, self.seed, self.size, reference["index"])
+        if entry["question"] != prompt.question or entry["answer"] != reference["answer"]:
+            return verdict.BAD_REFERENCE
+        try:
+            score = float(_dataset(self.name, self.seed, self.size).score_answer(answer, entry))
+        except Exception as error:  # of whatever kind: it is counted, and the row is left out
+            return verdict.Verdict(0.0, verdict.Outcome.CRASH, {type(error).__name__: 1.0})
+        if score == 1.0:
+            return verdict.RIGHT
+        return verdict.Verdict(score, verdict.Outcome.WRONG)
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _entry(name: str, seed: int, size: int, index: int) -> dict[str, Any]:
+    return _dataset(name, seed, size)[index]
+
+
+def num_candidates(sizes: Mapping[str, int]) -> int:
+    """How many entries to draw so that the splits fill up unless many questions repeat."""
+    return 64 + math.ceil(
+        1.25 * max(sizes["train"] * 4 / 3, sizes["validation"] * 8, sizes["test"] * 8)
+    )
+
+
+def problems(name: str, sizes: Mapping[str, int], seed: int) -> dict[str, list[task.Prompt]]:
+    """Distinct questions for every split.
+
+    Raises ValueError for an unknown data set, for one without worked answers (no answer of which
+    a run could be told that it is right), and if there are not enough different questions.
+    """
+    size = num_candidates(sizes)
+    dataset = _dataset(name, seed, size)
+
+    def candidates() -> Iterator[tuple[str, task.Prompt]]:
+        for index in range(size):
+            try:
+                entry = dataset[index]
+            except IndexError:
+                return
+            if (
+                not isinstance(entry["answer"], str)
+                or dataset.score_answer(entry["answer"], entry) < 1.0
+            ):
+                raise ValueError(
+                    f"dataset={name!r} has no worked answer that its verifier accepts for entry "
+                    f"{index} (seed {seed}); use another data set"
+                )
+            reference = json.dumps({"index": index, "answer": entry["answer"]})
+            identity = " ".join(entry["question"].split())
+            yield identity, task.Prompt(0, entry["question"], reference)
+
+    return task.fill(
+        candidates(), sizes, f"ask for fewer, or for another data set than dataset={name!r}"
+    )
+
+
+def ideal(prompt: task.Prompt) -> str:
+    """The worked answer."""
+    return json.loads(prompt.reference)["answer"]
+
+
+def vote(answer: str | None) -> str | None:
+    """The answer without surrounding space."""
+    return (answer or "").strip() or None
