@@ -22,6 +22,7 @@ setuptools.setup(
         # what it does not exist for
         "numpy>=2.4",
         "packaging>=26",  # doctor reads requirements
+        "safetensors>=0.8",  # files of weights
         "grain>=0.2.18",  # input
         "array_record>=0.8.6",  # the data sets' files
         "reasoning-gym>=0.1.25",  # tasks
@@ -32,7 +33,7 @@ setuptools.setup(
     extras_require={
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda12]"],
-        "interop": ["torch>=2.9", "transformers>=5.0", "safetensors>=0.6", "tokenizers>=0.22"],
+        "interop": ["torch>=2.9", "transformers>=5.0", "tokenizers>=0.22"],
         "dev": [
             "pytest>=9.2",
             "hypothesis>=6.170",
