@@ -9,6 +9,11 @@ WORKDIR ?= runs/quickstart$(if $(filter-out 0,$(SEED)),_seed$(SEED))
 PYTEST_FLAGS ?=
 LOCK_FLAGS ?=
 
+# The CPU's lock file has no plug-in for an accelerator: one that is here is left idle on purpose.
+ifeq ($(REQUIREMENTS),requirements/cpu.txt)
+export JAX_PLATFORMS ?= cpu
+endif
+
 VENV := .venv
 BIN := $(VENV)/bin
 R1_JAX := $(BIN)/python -m r1_jax
