@@ -89,6 +89,8 @@ def test_narrow_types_are_summed_wide():
 def test_division_by_an_empty_count_is_zero():
     quotient = masked.divide(jnp.array([3.0, 3.0, 0.0]), jnp.array([0, 2, 4]))
     assert quotient.tolist() == [0, 1.5, 0]
+    gradient = jax.grad(lambda total: masked.divide(total, jnp.array(0)))(3.0)
+    assert gradient == 0  # and not 0 * inf
 
 
 def test_a_mask_broadcasts_in_its_own_rank_only():
