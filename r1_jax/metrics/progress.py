@@ -44,12 +44,13 @@ class Progress:
                 bar_format="{n_fmt}/{total_fmt} |{bar}| {elapsed}{postfix}",
             )
 
-    def update(self, step: int, *, reward: float, length: float) -> None:
-        """Tells that step number `step` is done, with its mean reward and length in tokens."""
+    def update(self, step: int, **shown: float) -> None:
+        """Tells that step number `step` is done, with what to show: reward=0.5, length=41.2."""
         now = self._now()
         eta = self._eta.update(step + 1, now - self._last_update)
         self._last_update = now
-        facts = f"reward {reward:.3f}  length {length:.1f}  ETA {clock.duration(eta)}"
+        facts = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
+        facts += f"  ETA {clock.duration(eta)}"
         if self._bar is not None:
             self._bar.set_postfix_str(facts, refresh=False)
             self._bar.update(step + 1 - self._bar.n)

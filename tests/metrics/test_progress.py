@@ -21,7 +21,7 @@ def run(stream, num_steps=100, seconds_per_step=1.0, **kwargs):
 
 def test_into_a_file_go_the_first_line_one_a_period_and_the_last():
     lines = run(io.StringIO(), every_seconds=30.0).splitlines()
-    assert lines[0] == "step 1/100  reward 1.250  length 40.0  ETA 1m39s"
+    assert lines[0] == "step 1/100  reward 1.25  length 40  ETA 1m39s"
     steps = [int(line.split()[1].split("/")[0]) for line in lines if line.startswith("step")]
     assert steps == [1, 31, 61, 91, 100]
     assert lines[-1].endswith("ETA 0s")
@@ -37,6 +37,6 @@ def test_slow_steps_give_a_line_each():
 def test_a_terminal_gets_one_bar_with_step_reward_length_and_eta(monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     text = run(Terminal(), first_step=40)
-    assert "100/100" in text and "reward 1.250  length 40.0  ETA 0s" in text
+    assert "100/100" in text and "reward 1.25  length 40  ETA 0s" in text
     assert "flat: 97% of completions are cut off\n" in text
     assert "step 41/100" not in text

@@ -1,0 +1,90 @@
+"""A task's held-out problems and a policy -> one row of scores, and every completion behind it."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from r1_jax.core import types
+from r1_jax.evaluation import pass_at_k
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+    """Held-out evaluation. Sampling is that of `sampling` in the experiment (T = 1 by default).
+
+    The first and the last evaluation of a run take num_problems, those between them only
+    num_problems_between: every row says its own n.
+    """
+
+    split: Literal["validation", "test"] = "test"
+    num_problems: int = 512
+    num_problems_between: int = 64
+    num_samples: int = 16
+    every: int = 20  # updates; 0: only before the first and after the last
+
+    def __post_init__(self):
+        if min(self.num_problems, self.num_problems_between, self.num_samples) < 1:
+            raise ValueError("num_problems, num_problems_between and num_samples must be >= 1")
+
+
+class Judged(NamedTuple):
+    """Completions of one batch of problems, rows as in Rollouts."""
+
+    is_right: Sequence[bool]
+    votes: Sequence[str | None]
+    facts: dict[str, float]  # means over completions
+    samples: list[dict[str, Any]]
+
+
+def evaluate(
+    problems: Sequence[Any],
+    sample: Callable[[Sequence[Any]], types.Rollouts],
+    judge: Callable[[Sequence[Any], types.Rollouts], Judged],
+    *,
+    task: str,
+    num_samples: int,
+    batch_size: int,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """(row of eval.jsonl, rows of samples/): pass@1 as the mean over num_samples a problem.
+
+    sample: up to batch_size problems -> host-side Rollouts, num_samples each. cons@16 is null with
+    fewer than 16 samples. Intervals: 95%, bootstrap over problems.
+    """
+    rights, votes, samples, lengths, stops, facts = [], [], [], [], [], []
+    for start in range(0, len(problems), batch_size):
+        batch = problems[start : start + batch_size]
+        rollouts = sample(batch)
+        judged = judge(batch, rollouts)
+        rights.append(np.reshape(judged.is_right, (len(batch), num_samples)))
+        votes += [
+            list(judged.votes[i : i + num_samples])
+            for i in range(0, len(judged.votes), num_samples)
+        ]
+        samples += judged.samples
+        facts.append((len(batch), judged.facts))
+        lengths.append(np.asarray(rollouts.length_B))
+        stops.append(np.asarray(rollouts.stop_B))
+    correct_PG = np.concatenate(rights)
+    length_B, ended_B = np.concatenate(lengths), np.concatenate(stops) >= 0
+    low, high = pass_at_k.interval(pass_at_k.problem_pass_at_k(correct_PG, 1))
+    weights = [n for n, _ in facts]
+    row = {
+        "task": task,
+        "num_problems": len(problems),
+        "num_samples": num_samples,
+        "pass@1": pass_at_k.pass_at_k(correct_PG, 1),
+        "pass@1_low": low,
+        "pass@1_high": high,
+        "cons@16": pass_at_k.cons_at_k(votes, correct_PG, 16) if num_samples >= 16 else None,
+        f"pass@{num_samples}": pass_at_k.pass_at_k(correct_PG, num_samples),
+        "length/mean": float(length_B.mean()),
+        "length/terminated_mean": float(length_B[ended_B].mean()) if ended_B.any() else 0.0,
+        "length/clipped_share": float(1 - ended_B.mean()),
+    }
+    row |= {
+        name: float(np.average([f[name] for _, f in facts], weights=weights))
+        for name in facts[0][1]
+    }
+    return row, samples

@@ -1,0 +1,129 @@
+"""The key/value cache of a decoding batch, laid out so that a step writes one slice.
+
+Every row has a `prefix` (its prompt, copied in when the row is filled) and a `ring` of generated
+tokens. All rows write the same ring slot at the same step, so a step is one in-place slice per
+layer and never a scatter; a row that was refilled later merely sees fewer of the last slots. Keys
+are stored after rotary, so a slot's place in the ring carries no position. Layers are separate
+arrays: a stacked cache would be copied through the layer scan at every token.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from r1_jax.models import attention
+from r1_jax.models import config as model_config
+from r1_jax.sharding import place
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class KVCache:
+    """Keys and values of B decoding rows, one array a layer."""
+
+    prefix_k: tuple[jax.Array, ...]  # [B, K, S_prompt, H] each
+    prefix_v: tuple[jax.Array, ...]
+    prefix_length_B: jax.Array  # int32, prompt tokens
+    ring_k: tuple[jax.Array, ...]  # [B, K, S_ring, H] each
+    ring_v: tuple[jax.Array, ...]
+    age_B: jax.Array  # int32, generated tokens of the row that are in the ring
+
+
+NAMES = ("batch", "act_kv_heads", "cache_length", "head_dim")
+
+
+def allocate(
+    config: model_config.ModelConfig, num_rows: int, prompt_capacity: int, ring_capacity: int
+) -> KVCache:
+    """An empty cache; zeros, because masked slots still enter a product."""
+    dtype = jnp.dtype(config.compute_dtype)
+
+    def layer_arrays(length):
+        shape = (num_rows, config.num_kv_heads, length, config.head_dim)
+        return tuple(
+            place.constrain(jnp.zeros(shape, dtype), *NAMES) for _ in range(config.num_layers)
+        )
+
+    none_B = jnp.zeros(num_rows, jnp.int32)
+    return KVCache(
+        layer_arrays(prompt_capacity),
+        layer_arrays(prompt_capacity),
+        none_B,
+        layer_arrays(ring_capacity),
+        layer_arrays(ring_capacity),
+        none_B,
+    )
+
+
+def from_prefill(kv: tuple[jax.Array, jax.Array]) -> tuple[tuple[jax.Array, ...], ...]:
+    """Prompt keys and values [L, P, T, K, H] of a full pass as per-layer [P, K, T, H] arrays."""
+    return tuple(
+        tuple(place.constrain(layer.transpose(0, 2, 1, 3), *NAMES) for layer in stacked)
+        for stacked in kv
+    )
+
+
+def fill(
+    cache: KVCache,
+    fresh_B: jax.Array,
+    source_B: jax.Array,
+    prompt_k: tuple[jax.Array, ...],
+    prompt_v: tuple[jax.Array, ...],
+    prompt_length_P: jax.Array,
+) -> KVCache:
+    """The cache with rows `fresh_B` (bool) restarted on prompt `source_B` (index into P)."""
+
+    def take(rows, prompts):
+        return tuple(
+            jnp.where(fresh_B[:, None, None, None], prompt[source_B], row)
+            for row, prompt in zip(rows, prompts, strict=True)
+        )
+
+    return dataclasses.replace(
+        cache,
+        prefix_k=take(cache.prefix_k, prompt_k),
+        prefix_v=take(cache.prefix_v, prompt_v),
+        prefix_length_B=jnp.where(fresh_B, prompt_length_P[source_B], cache.prefix_length_B),
+        age_B=jnp.where(fresh_B, 0, cache.age_B),
+    )
+
+
+def attend(cache: KVCache, layer: int, slot: jax.Array) -> attention.Mix:
+    """A `mix` for one new token a row: writes ring slot `slot`, then attends prefix and ring.
+
+    It carries out the layer's new (ring_k, ring_v). Visible are the prompt's tokens, the row's
+    last age_B slots, and the new one. Softmax in float32.
+    """
+
+    def mix(q_B1NH, k_B1KH, v_B1KH):
+        B, _, N, H = q_B1NH.shape
+        K = k_B1KH.shape[2]
+        start = (0, 0, slot, 0)
+        ring_k = jax.lax.dynamic_update_slice(
+            cache.ring_k[layer], k_B1KH.transpose(0, 2, 1, 3), start
+        )
+        ring_v = jax.lax.dynamic_update_slice(
+            cache.ring_v[layer], v_B1KH.transpose(0, 2, 1, 3), start
+        )
+        q_BKRH = q_B1NH.reshape(B, K, N // K, H)
+        prefix_k, prefix_v = cache.prefix_k[layer], cache.prefix_v[layer]
+
+        def logits(k_BKSH):
+            return jnp.einsum("BKRH,BKSH->BKRS", q_BKRH, k_BKSH, preferred_element_type=jnp.float32)
+
+        num_slots = ring_k.shape[2]
+        since_S = (slot - jnp.arange(num_slots)) % num_slots  # steps since a slot was written
+        seen_ring_BS = since_S[None, :] <= cache.age_B[:, None]
+        prompt_S = jnp.arange(prefix_k.shape[2])
+        seen_prefix_BS = prompt_S[None, :] < cache.prefix_length_B[:, None]
+        seen_BS = jnp.concatenate([seen_prefix_BS, seen_ring_BS], axis=1)
+        logits_BKRS = jnp.concatenate([logits(prefix_k), logits(ring_k)], axis=-1) * H**-0.5
+        logits_BKRS = jnp.where(seen_BS[:, None, None, :], logits_BKRS, attention.MASKED)
+        weights_BKRS = jax.nn.softmax(logits_BKRS, axis=-1).astype(q_B1NH.dtype)
+        split = prefix_k.shape[2]
+        out_BKRH = jnp.einsum("BKRS,BKSH->BKRH", weights_BKRS[..., :split], prefix_v)
+        out_BKRH += jnp.einsum("BKRS,BKSH->BKRH", weights_BKRS[..., split:], ring_v)
+        return out_BKRH.reshape(B, 1, N, H), (ring_k, ring_v)
+
+    return mix

@@ -1,0 +1,97 @@
+"""Norm, rotary, linear, SwiGLU and embedding: the parts a block is made of."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from r1_jax.models import config as model_config
+from r1_jax.sharding import place
+
+
+def rotary(x_BTNH: jax.Array, position_BT: jax.Array, theta: float) -> jax.Array:
+    """x turned by its position, halves paired (x[i], x[i + H/2]) as in Qwen2.5 and Llama.
+
+    position_BT: int32 tokens from the row's start. RoFormer (arXiv:2104.09864) Eq. 34; float32.
+    """
+    half = x_BTNH.shape[-1] // 2
+    frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    angle_BT1F = position_BT[:, :, None, None].astype(jnp.float32) * frequency[None, None, None, :]
+    sin, cos = jnp.sin(angle_BT1F), jnp.cos(angle_BT1F)
+    x1, x2 = jnp.split(x_BTNH.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([x1 * cos - x2 * sin, x2 * cos + x1 * sin], axis=-1).astype(x_BTNH.dtype)
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) * scale over the last axis, in float32 (arXiv:1910.07467)."""
+
+    epsilon: float
+
+    @nn.compact
+    def __call__(self, x_BTD):
+        scale_D = self.param(
+            "scale",
+            nn.with_logical_partitioning(nn.initializers.ones, ("embed",)),
+            (x_BTD.shape[-1],),
+        )
+        x32_BTD = x_BTD.astype(jnp.float32)
+        rms_BT1 = jnp.sqrt(jnp.mean(x32_BTD**2, axis=-1, keepdims=True) + self.epsilon)
+        return (x32_BTD / rms_BT1 * scale_D[None, None, :]).astype(x_BTD.dtype)
+
+
+class Linear(nn.Module):
+    """x contracted with a kernel over `in_shape`; the kernel's logical axes are `axes`.
+
+    `in_shape` are the trailing dimensions of x that are summed over, `out_shape` what replaces
+    them. Weights are float32, the product runs in x's dtype.
+    """
+
+    in_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+    axes: tuple[str, ...]
+    init_std: float
+    bias: bool = False
+
+    @nn.compact
+    def __call__(self, x):
+        kernel = self.param(
+            "kernel",
+            nn.with_logical_partitioning(nn.initializers.normal(self.init_std), self.axes),
+            (*self.in_shape, *self.out_shape),
+        )
+        num_in = len(self.in_shape)
+        contracted = tuple(range(x.ndim - num_in, x.ndim)), tuple(range(num_in))
+        y = jax.lax.dot_general(x, kernel.astype(x.dtype), (contracted, ((), ())))
+        if self.bias:
+            bias = self.param(
+                "bias",
+                nn.with_logical_partitioning(nn.initializers.zeros, self.axes[num_in:]),
+                self.out_shape,
+            )
+            lead = (1,) * (y.ndim - len(self.out_shape))
+            y = y + bias.astype(x.dtype).reshape(lead + tuple(self.out_shape))
+        return y
+
+
+class SwiGLU(nn.Module):
+    """down(silu(gate(x)) * up(x)) (arXiv:2002.05202)."""
+
+    config: model_config.ModelConfig
+
+    @nn.compact
+    def __call__(self, x_BTD):
+        c = self.config
+        widen = {"in_shape": (c.embed_dim,), "out_shape": (c.mlp_dim,), "axes": ("embed", "mlp")}
+        gate_BTF = Linear(**widen, init_std=c.init_std, name="gate")(x_BTD)
+        up_BTF = Linear(**widen, init_std=c.init_std, name="up")(x_BTD)
+        hidden_BTF = place.constrain(nn.silu(gate_BTF) * up_BTF, "batch", "length", "act_mlp")
+        down_std = c.init_std / (2 * c.num_layers) ** 0.5
+        return Linear((c.mlp_dim,), (c.embed_dim,), ("mlp", "embed"), down_std, name="down")(
+            hidden_BTF
+        )
+
+
+def embed(table_VD: jax.Array, tokens: jax.Array, names: Sequence[str], dtype) -> jax.Array:
+    """Rows of the embedding table for int32 tokens of any shape, in `dtype`, constrained to `names`."""
+    return place.constrain(jnp.take(table_VD, tokens, axis=0).astype(dtype), *names)

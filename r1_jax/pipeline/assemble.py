@@ -1,0 +1,225 @@
+"""Configuration -> mesh, tokenizer, parameters and jitted functions: the edge where jit happens."""
+
+import dataclasses
+import pathlib
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from r1_jax.checkpoints import weights
+from r1_jax.core import build, keys, types
+from r1_jax.models import scoring, transformer
+from r1_jax.pipeline import experiment
+from r1_jax.sampling import generate as sampling_generate
+from r1_jax.sampling import logits as sampling_logits
+from r1_jax.sharding import mesh as meshes
+from r1_jax.sharding import place
+from r1_jax.text import tokenizer as text_tokenizer
+from r1_jax.training import grpo, losses, optim
+from r1_jax.training import state as train_state
+from r1_jax.training import step as train_step
+
+PROJECT = pathlib.Path(__file__).parents[2]  # relative paths in a config start here
+
+
+def project_path(path: str) -> pathlib.Path:
+    """`path`, from the project's folder unless absolute: a config works from any directory."""
+    return PROJECT / pathlib.Path(path).expanduser()
+
+
+def make_mesh(config: experiment.MeshConfig) -> jax.sharding.Mesh:
+    """The mesh over all devices; data=0 is what the other axes leave."""
+    rest = jax.device_count() // (config.fsdp * config.tensor)
+    return meshes.make_mesh(data=config.data or rest, fsdp=config.fsdp, tensor=config.tensor)
+
+
+def tokenizer_path(config: experiment.ExperimentConfig) -> pathlib.Path:
+    """Where the experiment's SentencePiece model lies: its own path, or beside the base."""
+    if config.tokenizer.path:
+        return project_path(config.tokenizer.path)
+    if not config.base:
+        raise ValueError("tokenizer.path='' stands for the one beside base, but base='' too")
+    return project_path(config.base).with_suffix(".model")
+
+
+def load_tokenizer(config: experiment.ExperimentConfig) -> text_tokenizer.Tokenizer:
+    """The tokenizer, checked against the model: its vocabulary is the embedding's height."""
+    tokens = text_tokenizer.SentencePieceTokenizer(tokenizer_path(config))
+    if tokens.vocab_size != config.model.vocab_size:
+        raise ValueError(
+            f"model.vocab_size={config.model.vocab_size}, but the tokenizer at "
+            f"{tokenizer_path(config)} has {tokens.vocab_size} pieces; give the model that size "
+            "or train another tokenizer"
+        )
+    return tokens
+
+
+def initial_params(
+    config: experiment.ExperimentConfig,
+    mesh: jax.sharding.Mesh,
+    tokens: text_tokenizer.Tokenizer,
+) -> tuple[Any, dict[str, str]]:
+    """(parameters, born sharded; digests of what they came from): the base's, or fresh ones.
+
+    Raises ValueError when the base was made for another model or another tokenizer.
+    """
+    init = partial(transformer.init_boxed, config.model)
+    key = keys.at(keys.root(config.seed), "init")
+    boxed = jax.eval_shape(init, key)
+    shardings = place.shardings(boxed, mesh)
+    if not config.base:
+        fresh = jax.jit(partial(transformer.init, config.model), out_shardings=shardings)
+        return fresh(key), {}
+    path = project_path(config.base)
+    loaded, manifest = weights.load_weights(path)
+    if manifest["tokenizer_digest"] != tokens.digest:
+        raise ValueError(
+            f"{path} was trained with tokenizer {manifest['tokenizer_digest'][:12]}, but "
+            f"{tokenizer_path(config)} is {tokens.digest[:12]}; use the one it was trained with"
+        )
+    made_for = manifest["config"]["model"]
+    wanted = build.to_dict(config.model)
+    numeric = ("compute_dtype", "remat", "init_std")  # free to differ: they shape no parameter
+    for name in wanted:
+        if name not in numeric and made_for[name] != wanted[name]:
+            raise ValueError(
+                f"{path} was made for model.{name}={made_for[name]}, the config says "
+                f"{wanted[name]}; set model.{name} to the former or choose another base"
+            )
+    params = jax.tree.map(lambda x: np.asarray(x, np.float32), loaded)
+    return jax.device_put(params, shardings), {"base": manifest["digest"]}
+
+
+def make_state(params: Any, tx, mesh: jax.sharding.Mesh) -> tuple[train_state.TrainState, Any]:
+    """(TrainState on fresh optimiser state, its shardings): moments lie like their parameters."""
+    placed = jax.tree.map(lambda x: x.sharding, params)
+    by_path = {jax.tree_util.keystr(p): s for p, s in jax.tree_util.tree_leaves_with_path(placed)}
+
+    def like(path, leaf):
+        # A moment's path ends in its parameter's path.
+        name = jax.tree_util.keystr(path)
+        found = [s for p, s in by_path.items() if name.endswith(p)]
+        return found[0] if found and leaf.ndim else place.replicated(mesh)
+
+    create = partial(train_state.create, tx=tx)
+    abstract = jax.eval_shape(create, params)
+    shardings = jax.tree_util.tree_map_with_path(like, abstract)
+    return jax.jit(create, out_shardings=shardings)(params), shardings
+
+
+def put(tree: Any, mesh: jax.sharding.Mesh) -> Any:
+    """Host rows of `tree` on the mesh's data axes; arrays already on devices stay."""
+    spec = place.batch_sharding(mesh).spec
+
+    def one(x):
+        return x if isinstance(x, jax.Array) else place.from_host(x, mesh, spec)
+
+    return jax.tree.map(one, tree)
+
+
+def make_generate(
+    config: experiment.ExperimentConfig,
+    mesh: jax.sharding.Mesh,
+    tokens: text_tokenizer.Tokenizer,
+    group_size: int,
+):
+    """generate(params, host PromptBatch, key, step, limit), compiled at its first call."""
+    traced = jax.jit(
+        sampling_generate.make_generate(
+            config.model,
+            config.sampling,
+            group_size=group_size,
+            max_response=config.grpo.max_response,
+            stop_ids=tokens.stop_ids,
+            pad_id=tokens.pad_id,
+        )
+    )
+
+    def generate(params, batch: types.PromptBatch, key, step: int, limit: int) -> types.Rollouts:
+        return traced(params, put(batch, mesh), key, np.int32(step), np.int32(limit))
+
+    return generate
+
+
+def make_programs(
+    config: experiment.ExperimentConfig,
+    mesh: jax.sharding.Mesh,
+    tokens: text_tokenizer.Tokenizer,
+    tx,
+    shardings: train_state.TrainState,
+) -> grpo.Programs:
+    """The loop's jitted functions; `shardings` of the state, so that it never moves."""
+    adjust = partial(sampling_logits.adjust, config.sampling)
+    capacity = config.grpo.max_prompt + config.grpo.max_response
+    loss = losses.make_policy(
+        config.model,
+        config.grpo,
+        adjust=adjust,
+        max_length=config.grpo.max_response,
+        buckets=tuple(capacity * i // 4 for i in (1, 2, 3)),
+    )
+    update = grpo.make_update(
+        train_step.make_update(loss, tx, num_microbatches=config.grpo.num_microbatches)
+    )
+    rows = place.batch_sharding(mesh)
+    traced_update = jax.jit(
+        update, donate_argnums=0, out_shardings=(shardings, place.replicated(mesh))
+    )
+    traced_logps = jax.jit(
+        lambda params, tokens_BT: scoring.token_scores(
+            config.model, params, tokens_BT, adjust=adjust
+        )[0],
+        out_shardings=rows,
+    )
+    mix = config.grpo.reference_mix
+    traced_mix = jax.jit(
+        lambda reference, params: jax.tree.map(
+            lambda r, p: mix * p + (1 - mix) * r, reference, params
+        ),
+        out_shardings=shardings.params,
+    )
+
+    return grpo.Programs(
+        generate=make_generate(config, mesh, tokens, config.grpo.group_size),
+        logps=lambda params, tokens_BT: traced_logps(params, put(tokens_BT, mesh)),
+        update=lambda state, batch, order: traced_update(
+            state, put(batch, mesh), jnp.asarray(order)
+        ),
+        mix=traced_mix,
+    )
+
+
+def make_pretrain_update(config: experiment.ExperimentConfig, tx, shardings, mesh):
+    """update(state, Packed) of next-token training, jitted."""
+    update = train_step.make_update(
+        losses.make_next_token(config.model),
+        tx,
+        num_microbatches=config.pretrain.num_microbatches,
+    )
+    return jax.jit(update, donate_argnums=0, out_shardings=(shardings, place.replicated(mesh)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """What every stage starts from."""
+
+    mesh: jax.sharding.Mesh
+    tokens: text_tokenizer.Tokenizer
+    tx: Any
+    state: train_state.TrainState
+    shardings: train_state.TrainState
+    parents: dict[str, str]
+
+
+def setup(config: experiment.ExperimentConfig, num_steps: int) -> Setup:
+    """Mesh, tokenizer and a TrainState for a run of num_steps updates. Enter its mesh to use it."""
+    mesh = make_mesh(config.mesh)
+    tokens = load_tokenizer(config)
+    with meshes.activate(mesh):
+        params, parents = initial_params(config, mesh, tokens)
+        tx = optim.make_optimizer(config.optim, num_steps)
+        state, shardings = make_state(params, tx, mesh)
+    return Setup(mesh, tokens, tx, state, shardings, parents | {"tokenizer": tokens.digest})

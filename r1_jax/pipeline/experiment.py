@@ -1,0 +1,60 @@
+"""ExperimentConfig: every room's configuration in one value, as a config file builds it."""
+
+import dataclasses
+
+from r1_jax.data import corpus as corpora
+from r1_jax.data.tasks import load
+from r1_jax.evaluation import run as evaluation
+from r1_jax.models import config as model_config
+from r1_jax.rewards import combine
+from r1_jax.sampling import logits as sampling_logits
+from r1_jax.text import chat
+from r1_jax.training import grpo as grpo_loop
+from r1_jax.training import optim as optimizers
+from r1_jax.training import pretrain as pretrain_loop
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """Devices by axis; data=0 takes all that fsdp and tensor leave."""
+
+    data: int = 0
+    fsdp: int = 1
+    tensor: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerConfig:
+    """A SentencePiece model; how it was trained is kept for the command that trains it."""
+
+    path: str = ""  # of the model file; "" takes the one beside `base`
+    train_documents: int = 5000  # of the corpus
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+    """When to save, and how many checkpoints to keep."""
+
+    every: int = 20  # updates; 0 saves only the last
+    keep: int = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class ExperimentConfig:
+    """One experiment. `seed` moves sampling, minibatches and data order; the base is a file."""
+
+    seed: int = 0
+    base: str = ""  # weights file to start from, relative to the project; "" is a random start
+    task: load.TaskConfig = load.TaskConfig()
+    tags: chat.Tags = chat.Tags()
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    model: model_config.ModelConfig = model_config.ModelConfig()
+    mesh: MeshConfig = MeshConfig()
+    optim: optimizers.OptimConfig = optimizers.OptimConfig()
+    corpus: corpora.CorpusConfig = corpora.CorpusConfig()
+    pretrain: pretrain_loop.PretrainConfig = pretrain_loop.PretrainConfig()
+    sampling: sampling_logits.SamplingConfig = sampling_logits.SamplingConfig()
+    grpo: grpo_loop.GRPOConfig = grpo_loop.GRPOConfig()
+    reward: combine.RewardConfig = combine.RewardConfig()
+    eval: evaluation.EvalConfig = evaluation.EvalConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()

@@ -1,0 +1,266 @@
+"""R1-Zero, the stage: a base model and rule rewards in, a policy and its curves out."""
+
+import json
+import pathlib
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+
+from r1_jax.checkpoints import atomic, manifest, store
+from r1_jax.core import build, keys
+from r1_jax.data import batches
+from r1_jax.data.tasks import load
+from r1_jax.data.tasks import task as tasks
+from r1_jax.evaluation import run as evaluation
+from r1_jax.metrics import clock as metrics_clock
+from r1_jax.metrics import compilations, progress
+from r1_jax.metrics import log as metrics_log
+from r1_jax.pipeline import assemble, experiment
+from r1_jax.pipeline import score as scoring
+from r1_jax.rl import diagnostics
+from r1_jax.sampling import engine
+from r1_jax.sharding import mesh as meshes
+from r1_jax.sharding import place
+from r1_jax.text import chat
+from r1_jax.training import grpo, preflight
+
+DIAGNOSE_EVERY = 20  # rollouts between two looks at why the reward is flat, if it is
+
+
+def same_run(workdir: pathlib.Path, config: experiment.ExperimentConfig) -> bool:
+    """Whether `workdir` holds a run of this very config; a new one gets its config.json.
+
+    Raises ValueError when it holds a run of another config: going on would mix two experiments.
+    """
+    path = workdir / "config.json"
+    wanted = build.to_dict(config)
+    if not path.exists():
+        workdir.mkdir(parents=True, exist_ok=True)
+        atomic.write(path, (json.dumps(wanted, indent=2) + "\n").encode())
+        return False
+    found = json.loads(path.read_text())
+    if found != wanted:
+        old, new = _flat(found), _flat(wanted)
+        names = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
+        shown = ", ".join(f"{k}={old.get(k)} there, {new.get(k)} now" for k in names[:3])
+        raise ValueError(
+            f"{workdir} holds a run of another config ({shown}); use another --workdir, or the "
+            "same config to go on"
+        )
+    return True
+
+
+def _flat(mapping, prefix=""):
+    flat = {}
+    for key, value in mapping.items():
+        nested = isinstance(value, dict)
+        flat |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return flat
+
+
+def run(config: experiment.ExperimentConfig, workdir: str | pathlib.Path) -> None:
+    """Trains in `workdir`, going on from its last checkpoint; returns at once when it is done.
+
+    Writes config.json, metrics.jsonl, eval.jsonl, samples/, checkpoints/ and manifest.json.
+    """
+    workdir = pathlib.Path(workdir)
+    same_run(workdir, config)
+    task = load.load(config.task)
+    stage = assemble.setup(config, config.grpo.num_steps)
+    with (
+        meshes.activate(stage.mesh),
+        store.Store(workdir / "checkpoints", keep=config.checkpoint.keep) as checkpoints,
+        compilations.Counter() as counter,
+    ):
+        _run(config, workdir, task, stage, checkpoints, counter)
+
+
+def _run(config, workdir, task, stage, checkpoints, counter) -> None:
+    seed, cfg = config.seed, config.grpo
+    prompts = batches.Batches(
+        task.splits["train"], batch_size=cfg.prompts_per_rollout, seed=config.seed
+    )
+    state = stage.state
+    reference = jax.tree.map(lambda x: x.copy(), state.params) if cfg.kl_coef else None
+    latest = checkpoints.latest_step()
+    host = {"batches": prompts.state(), "seconds": {}, "preflight": {}}
+    if latest is not None:
+        like = {"state": state} | ({"reference": reference} if cfg.kl_coef else {})
+        arrays, host = checkpoints.restore(latest, like)
+        state, reference = arrays["state"], arrays.get("reference")
+        prompts.restore(host["batches"])
+        logging.info("going on from step %d in %s", latest, workdir)
+    first_step = int(state.step)
+    if latest is not None and first_step >= cfg.num_steps:
+        print(f"{workdir} is done: {first_step} of {cfg.num_steps} steps")
+        return
+
+    clock = metrics_clock.Clock(host["seconds"])
+    programs = assemble.make_programs(config, stage.mesh, stage.tokens, stage.tx, stage.shardings)
+    scorer = scoring.Scorer(task, config.reward, stage.tokens, config.tags, seed=seed, clock=clock)
+    root = keys.root(seed)
+
+    def encode(problems: list[tasks.Prompt]):
+        texts = [chat.render(p.question, config.tags) for p in problems]
+        return engine.encode(texts, [p.uid for p in problems], stage.tokens, cfg.max_prompt)
+
+    def next_prompts():
+        problems = next(prompts)
+        return problems, encode(problems)
+
+    if latest is None:
+        problems = [task.splits["train"][i] for i in range(cfg.prompts_per_rollout)]
+        with clock.phase("preflight"):
+            host["preflight"] = preflight.check(
+                cfg,
+                state.params,
+                programs,
+                problems,
+                encode(problems),
+                scorer.start,
+                [ideal(scorer, task, problem, config.tags) for problem in problems[:16]],
+                seed=seed,
+            )
+        print("pre-flight: " + ", ".join(f"{k} {v:.3g}" for k, v in host["preflight"].items()))
+
+    held_out = evaluator(config, task, stage, programs, scorer, encode)
+
+    def write_manifest():
+        record = manifest.collect(
+            seed=seed,
+            config=build.to_dict(config),
+            parents=stage.parents,
+            seconds=clock.totals(),
+        )
+        manifest.write(workdir / "manifest.json", record | {"preflight": host["preflight"]})
+
+    with (
+        metrics_log.MetricsLog(workdir, first_step=first_step) as log,
+        progress.Progress(cfg.num_steps, first_step=first_step) as bar,
+    ):
+        rewards: list[float] = []
+
+        def log_row(step: int, row: dict[str, Any], samples: list[dict[str, Any]]):
+            row.setdefault("kl/reference", 0.0)  # nothing to measure against when kl_coef is 0
+            row["compilations"] = counter.lap()
+            log.row(step, row)
+            log.samples(step, samples)
+            rewards.append(row["reward/mean"])
+            bar.update(
+                min(step + cfg.updates_per_rollout, cfg.num_steps) - 1,
+                reward=row["reward/mean"],
+                length=row["length/mean"],
+            )
+            if len(rewards) % DIAGNOSE_EVERY == 0 and is_flat(rewards[-DIAGNOSE_EVERY:]):
+                bar.note(f"step {step}: reward is flat. {explain(cfg, row)}")
+
+        def evaluate(params, step: int):
+            is_end = step == 0 or step >= cfg.num_steps
+            every = config.eval.every
+            crossed = every and step // every > (step - cfg.updates_per_rollout) // every
+            if not (is_end or crossed):
+                return
+            with clock.phase("eval"):
+                row, samples = held_out(params, step, keys.at(root, "eval", step), is_end)
+            log.eval_row(step, row)
+            log.eval_samples(step, samples)
+            cons = row["cons@16"]
+            bar.note(
+                f"eval at step {step}: pass@1 {row['pass@1']:.3f} "
+                f"[{row['pass@1_low']:.3f}, {row['pass@1_high']:.3f}], "
+                f"cons@16 {'-' if cons is None else f'{cons:.3f}'}, "
+                f"length {row['length/mean']:.1f}, n {row['num_problems']}"
+            )
+
+        def save(state, reference):
+            step, every = int(state.step), config.checkpoint.every
+            crossed = every and step // every > (step - cfg.updates_per_rollout) // every
+            if not (crossed or step >= cfg.num_steps):
+                return
+            with clock.phase("save"):
+                arrays = {"state": state} | ({} if reference is None else {"reference": reference})
+                host.update(batches=prompts.state(), seconds=clock.totals())
+                checkpoints.save(step, arrays, host)
+            write_manifest()
+
+        write_manifest()
+        grpo.train(
+            cfg,
+            state,
+            reference,
+            programs,
+            grpo.Hooks(next_prompts, scorer.start, log_row, evaluate, save),
+            seed=seed,
+            clock=clock,
+        )
+        checkpoints.wait()
+        write_manifest()
+
+
+def evaluator(config, task, stage, programs, scorer, encode):
+    """held_out(params, step, key, is_end) -> (row, samples) on the task's held-out problems.
+
+    The program that samples for training serves here too where both draw groups of one size.
+    """
+    cfg, size = config.eval, config.grpo.prompts_per_rollout
+    generate = programs.generate
+    if cfg.num_samples != config.grpo.group_size:
+        generate = assemble.make_generate(config, stage.mesh, stage.tokens, cfg.num_samples)
+    problems = task.splits[cfg.split]
+    if len(problems) < cfg.num_problems:
+        raise ValueError(
+            f"eval.num_problems={cfg.num_problems}, but {task.name}'s {cfg.split} split holds "
+            f"{len(problems)}; ask for fewer or prepare more (task.num_{cfg.split})"
+        )
+
+    def held_out(params, step, key, is_end: bool):
+        num = cfg.num_problems if is_end else min(cfg.num_problems_between, cfg.num_problems)
+
+        def sample(batch):
+            padded = list(batch) + [batch[0]] * (size - len(batch))  # one shape, one program
+            limit = config.grpo.response_limit(step)
+            rollouts = place.to_host(generate(params, encode(padded), key, step, limit))
+            rows = len(batch) * cfg.num_samples
+            return jax.tree.map(lambda x: x[:rows] if np.ndim(x) else x, rollouts)
+
+        return evaluation.evaluate(
+            [problems[i] for i in range(num)],
+            sample,
+            partial(scorer.judge, step=step),
+            task=task.name,
+            num_samples=cfg.num_samples,
+            batch_size=size,
+        )
+
+    return held_out
+
+
+def ideal(scorer: scoring.Scorer, task: tasks.Task, problem: tasks.Prompt, tags: chat.Tags):
+    """The task's own answer in the asked form, and what the rewards say of it."""
+    completion = chat.completion("The answer follows.", task.ideal(problem), tags)
+    grade = scorer.grade(problem, completion, step=0, sample=0)
+    return preflight.Ideal(problem.question, completion, grade.parts)
+
+
+def is_flat(rewards: list[float]) -> bool:
+    """Whether the second half of `rewards` is no better than the first, beyond their noise."""
+    half = len(rewards) // 2
+    first, second = np.array(rewards[:half]), np.array(rewards[half:])
+    noise = np.sqrt(first.var() / len(first) + second.var() / len(second))
+    return bool(second.mean() - first.mean() <= 2 * noise)
+
+
+def explain(config: grpo.GRPOConfig, row: dict[str, Any]) -> str:
+    """One sentence, from the row of a step, on why its reward does not rise."""
+    return diagnostics.explain_flat(
+        pass_rate=row["reward/accuracy"],
+        truncated_share=row["length/clipped_share"],
+        zero_spread_share=row["groups/zero_spread_share"],
+        gap=row["gap/sampler_learner_max"],
+        gap_bound=config.gap_bound,
+        gradient_norm=row["gradient/norm"],
+        entropy=row["entropy"],
+    )

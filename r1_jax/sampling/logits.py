@@ -1,0 +1,80 @@
+"""From logits to the distribution that is sampled, and from one uniform number to a token."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+MASKED = -1e30  # finite: its probability is exactly 0 and nothing becomes NaN
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingConfig:
+    """How tokens are drawn. Off: top_k=0, top_p=1, min_p=0. temperature=0 is greedy.
+
+    `num_slots` rows decode at one time, 0 for all at once; fewer than there are completions means
+    that a finished row is refilled from the queue inside the loop. `refill_share` of the slots
+    must stand idle before a refill.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    num_slots: int = 0
+    refill_share: float = 0.0625
+
+    def __post_init__(self):
+        if self.temperature < 0:
+            raise ValueError(f"temperature={self.temperature} must be 0 (greedy) or above")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p={self.top_p} must lie in (0, 1]; 1 switches it off")
+        if not 0 <= self.min_p < 1:
+            raise ValueError(f"min_p={self.min_p} must lie in [0, 1); 0 switches it off")
+        if self.top_k < 0 or self.num_slots < 0:
+            raise ValueError(
+                f"top_k={self.top_k} and num_slots={self.num_slots} cannot be negative"
+            )
+        if not 0 < self.refill_share <= 1:
+            raise ValueError(f"refill_share={self.refill_share} must lie in (0, 1]")
+
+
+def adjust(config: SamplingConfig, logits: jax.Array) -> jax.Array:
+    """Logits [..., V] of the distribution really sampled: temperature, top-k, top-p, min-p, in turn.
+
+    Excluded tokens get a finite, hugely negative logit. top-p keeps the smallest set of most likely
+    tokens whose mass reaches top_p; ties at a threshold are kept. The vocabulary is sorted only
+    where top-k or top-p ask for it. Sampler and learner share this function.
+    """
+    if config.temperature == 0:
+        best = jnp.argmax(logits, axis=-1, keepdims=True)
+        return jnp.where(jnp.arange(logits.shape[-1]) == best, 0.0, MASKED)
+    logits = logits / config.temperature
+    if 0 < config.top_k < logits.shape[-1]:
+        kth = jax.lax.top_k(logits, config.top_k)[0][..., -1:]
+        logits = jnp.where(logits >= kth, logits, MASKED)
+    if config.top_p < 1:
+        descending = -jnp.sort(-logits, axis=-1)
+        mass = jax.nn.softmax(descending, axis=-1)
+        before = jnp.cumsum(mass, axis=-1) - mass
+        kept = jnp.where(before < config.top_p, descending, jnp.inf)
+        logits = jnp.where(logits >= jnp.min(kept, axis=-1, keepdims=True), logits, MASKED)
+    if config.min_p > 0:
+        threshold = jnp.max(logits, axis=-1, keepdims=True) + jnp.log(config.min_p)
+        logits = jnp.where(logits >= threshold, logits, MASKED)
+    return logits
+
+
+def draw(logits_BV: jax.Array, uniform_B: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(token_B int32, logp_B float32): the inverse of the cumulative distribution at uniform_B.
+
+    One uniform number in [0, 1) a row instead of one Gumbel a vocabulary entry. A token of
+    probability 0 is never drawn.
+    """
+    logps_BV = jax.nn.log_softmax(logits_BV, axis=-1)
+    cumulative_BV = jnp.cumsum(jnp.exp(logps_BV), axis=-1)
+    total_B = cumulative_BV[:, -1]
+    below_total_B = jnp.nextafter(total_B, jnp.zeros_like(total_B))
+    point_B = jnp.minimum(uniform_B * total_B, below_total_B)
+    token_B = jnp.sum(cumulative_BV <= point_B[:, None], axis=-1).astype(jnp.int32)
+    return token_B, jnp.take_along_axis(logps_BV, token_B[:, None], axis=-1)[:, 0]

@@ -1,0 +1,151 @@
+"""The losses: next token, and policy."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from r1_jax.core import masked, types
+from r1_jax.data import packing
+from r1_jax.models import config as model_config
+from r1_jax.models import scoring
+from r1_jax.rl import diagnostics, kl, objectives
+from r1_jax.training import step
+
+Adjust = Callable[[jax.Array], jax.Array]
+
+
+def make_next_token(model: model_config.ModelConfig) -> step.Loss:
+    """loss(params, Packed): mean cross-entropy in nats of each weighted token given those before.
+
+    A document's first token is predicted by nothing: `packing.pack` gives it weight 0.
+    """
+
+    def loss(params, batch: packing.Packed) -> step.LossOutput:
+        logps_BT, entropy_BT = scoring.token_scores(
+            model,
+            params,
+            batch.tokens_BT,
+            adjust=lambda logits: logits,
+            position_BT=batch.position_BT,
+            segment_BT=batch.segment_BT,
+        )
+        num_tokens = jnp.sum(batch.weight_BT)
+        total = types.WeightedSum(-jnp.sum(logps_BT * batch.weight_BT), num_tokens)
+        entropy = types.WeightedSum(jnp.sum(entropy_BT * batch.weight_BT), num_tokens)
+        return step.LossOutput(total, {"entropy": entropy}, {})
+
+    return loss
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyLossConfig:
+    """The switches of the GRPO loss; defaults are R1's where it published them (R1_FACTS 1.3).
+
+    Per token t of completion i, with rho = pi / pi_behavior:
+    L = -min(rho A, clip(rho, 1 - clip_low, 1 + clip_high) A) + kl_coef KL - entropy_coef H.
+    `ratio`: rho per token (DeepSeekMath Eq. 3) or one length-normalised ratio per sequence (GSPO,
+    arXiv:2507.18071). `aggregation`: 1/B sum_i 1/|o_i| sum_t (sequence_mean, Eq. 3),
+    sum_it / sum_i |o_i| (token_mean, DAPO), 1/B sum_i 1/max_length sum_t (constant_length, Dr.
+    GRPO). `kl_place`: in the loss (R1) or subtracted from the reward. `importance_cap`: each
+    token's loss times min(pi_old / pi_behavior, cap), pi_old being the learner's own; 0 is off.
+    """
+
+    clip_low: float = 10.0
+    clip_high: float = 10.0
+    kl_coef: float = 0.001
+    kl_estimator: Literal["k1", "k2", "k3"] = "k3"
+    kl_place: Literal["loss", "reward"] = "loss"
+    ratio: Literal["token", "sequence"] = "token"
+    aggregation: Literal["sequence_mean", "token_mean", "constant_length"] = "sequence_mean"
+    entropy_coef: float = 0.0
+    importance_cap: float = 0.0
+
+    def __post_init__(self):
+        if self.clip_low <= 0 or self.clip_high <= 0:
+            raise ValueError(
+                f"clip_low={self.clip_low} and clip_high={self.clip_high} must be above 0; "
+                "a large value, such as R1's 10, all but switches clipping off"
+            )
+        if self.kl_coef < 0:
+            raise ValueError(f"kl_coef={self.kl_coef} cannot be negative; 0 switches it off")
+        if self.importance_cap and self.importance_cap < 1:
+            raise ValueError(f"importance_cap={self.importance_cap} must be 0 (off) or at least 1")
+
+
+KL = {"k1": kl.k1, "k2": kl.k2, "k3": kl.k3}
+
+
+def make_policy(
+    model: model_config.ModelConfig,
+    config: PolicyLossConfig,
+    *,
+    adjust: Adjust,
+    max_length: int,
+    buckets: tuple[int, ...] = (),
+) -> step.Loss:
+    """loss(params, PolicyBatch): the clipped objective with its KL penalty, aggregated.
+
+    DeepSeek-R1 (arXiv:2501.12948v1) Eq. 1 and 2. adjust: the sampler's logits adjustment, so that
+    ratios compare one kind of distribution. max_length: tokens, the divisor of constant_length.
+    buckets: row lengths in tokens; a microbatch is cut to the smallest that holds its longest row
+    (the full length is always one of them), which changes nothing but the time taken.
+    """
+
+    def score(params, batch: types.PolicyBatch, num_positions: int):
+        tokens_BT = batch.tokens_BT[:, :num_positions]
+        logps_BT, entropy_BT = scoring.token_scores(model, params, tokens_BT, adjust=adjust)
+        rest = batch.tokens_BT.shape[1] - num_positions
+        return tuple(jnp.pad(x, ((0, 0), (0, rest))) for x in (logps_BT, entropy_BT))
+
+    def loss(params, batch: types.PolicyBatch) -> step.LossOutput:
+        full = batch.tokens_BT.shape[1]
+        sizes = sorted({full, *(size for size in buckets if size < full)})
+        longest = jnp.max(batch.prompt_length_B + batch.length_B)
+        which = jnp.searchsorted(jnp.array(sizes), longest)
+        branches = [partial(score, num_positions=size) for size in sizes]
+        logps_BT, entropy_BT = jax.lax.switch(which, branches, params, batch)
+        mask_BT = masked.completion_mask(batch.prompt_length_B, batch.length_B, full)
+        # Off the completion everything is a harmless zero, so that no stray value can overflow.
+        logps_BT = jnp.where(mask_BT, logps_BT, 0.0)
+        entropy_BT = jnp.where(mask_BT, entropy_BT, 0.0)
+        behavior_BT = jnp.where(mask_BT, batch.behavior_logps_BT, 0.0)
+        old_BT = behavior_BT
+        if config.importance_cap:
+            old_BT = jnp.where(mask_BT, batch.old_logps_BT, 0.0)
+        if config.ratio == "token":
+            ratio_BT = objectives.token_ratio(logps_BT, old_BT)
+        else:
+            ratio_BT = objectives.sequence_ratio(logps_BT, old_BT, mask_BT)
+        clips = {"clip_low": config.clip_low, "clip_high": config.clip_high}
+        loss_BT = objectives.clipped(ratio_BT, batch.advantage_B, **clips)
+        if config.importance_cap:
+            loss_BT *= objectives.importance_weight(old_BT, behavior_BT, cap=config.importance_cap)
+        included_BT = mask_BT & batch.include_B[:, None]
+        means = {
+            "entropy": diagnostics.entropy_mean(entropy_BT, included_BT),
+            "clip/share": diagnostics.clip_share(ratio_BT, batch.advantage_B, included_BT, **clips),
+        }
+        if batch.reference_logps_BT is not None:
+            reference_BT = jnp.where(mask_BT, batch.reference_logps_BT, 0.0)
+            kl_BT = KL[config.kl_estimator](logps_BT, reference_BT)
+            if config.kl_place == "loss":
+                loss_BT += config.kl_coef * kl_BT
+            k3_BT = kl.k3(logps_BT, reference_BT)  # logged whatever is trained on
+            means["kl/reference"] = types.WeightedSum(
+                jnp.sum(jnp.where(included_BT, k3_BT, 0.0)), jnp.sum(included_BT)
+            )
+        loss_BT -= config.entropy_coef * entropy_BT
+        aggregated = objectives.aggregate(
+            loss_BT, mask_BT, batch.include_B, how=config.aggregation, max_length=max_length
+        )
+        maxima = {
+            "gap": diagnostics.gap_max(logps_BT, behavior_BT, mask_BT),
+            "ratio/max": diagnostics.ratio_spread(ratio_BT, included_BT)["max"],
+        }
+        return step.LossOutput(aggregated, means, maxima)
+
+    return loss

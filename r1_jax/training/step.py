@@ -1,0 +1,86 @@
+"""One update for any loss: microbatches that add up exactly, and a guard against non-finite ones."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from r1_jax.core import trees, types
+from r1_jax.training import state as train_state
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class LossOutput:
+    """What a loss says of one microbatch; everything adds up over microbatches."""
+
+    loss: types.WeightedSum
+    means: dict[str, types.WeightedSum]
+    maxima: dict[str, jax.Array]  # float32 scalars, combined by max
+
+
+Loss = Callable[[Any, Any], LossOutput]  # (params, batch) -> LossOutput
+
+
+def make_update(
+    loss: Loss, tx: optax.GradientTransformation, *, num_microbatches: int = 1
+) -> Callable[[train_state.TrainState, Any], tuple[train_state.TrainState, dict[str, jax.Array]]]:
+    """update(state, batch) -> (new state, metrics), one optimiser step on the whole batch.
+
+    The batch's leading axis is cut into num_microbatches, whose summed gradients are divided by the
+    summed weight: the same gradient for any number of them. A non-finite gradient is never applied:
+    parameters and optimiser state stay, the step counts, `update/skipped` is 1.
+    """
+
+    def total(params, microbatch):
+        out = loss(params, microbatch)
+        return out.loss.total, out
+
+    def accumulate(carry, microbatch_and_params):
+        microbatch, params = microbatch_and_params
+        (_, out), grads = jax.value_and_grad(total, has_aux=True)(params, microbatch)
+        if carry is None:
+            return grads, out
+        old_grads, old = carry
+        return jax.tree.map(jnp.add, old_grads, grads), LossOutput(
+            old.loss + out.loss,
+            {name: old.means[name] + out.means[name] for name in out.means},
+            {name: jnp.maximum(old.maxima[name], out.maxima[name]) for name in out.maxima},
+        )
+
+    def update(state: train_state.TrainState, batch):
+        def cut(x):
+            return x.reshape(num_microbatches, x.shape[0] // num_microbatches, *x.shape[1:])
+
+        pieces = jax.tree.map(cut, batch)
+        first = jax.tree.map(lambda x: x[0], pieces)
+        rest = jax.tree.map(lambda x: x[1:], pieces)
+        carry = accumulate(None, (first, state.params))
+        if num_microbatches > 1:
+            carry, _ = jax.lax.scan(
+                lambda c, piece: (accumulate(c, (piece, state.params)), None), carry, rest
+            )
+        grads, out = carry
+        weight = jnp.maximum(out.loss.weight, 1e-9)  # an empty batch has gradient 0, not NaN
+        grads = jax.tree.map(lambda g: g / weight, grads)
+        norm = trees.global_norm(grads)
+        is_finite = jnp.isfinite(norm)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        moved = (optax.apply_updates(state.params, updates), opt_state)
+        kept = (state.params, state.opt_state)
+        params, opt_state = jax.tree.map(lambda a, b: jnp.where(is_finite, a, b), moved, kept)
+        metrics = {
+            "loss": out.loss.total / weight,
+            "gradient/norm": norm,
+            "update/skipped": 1.0 - is_finite,
+        }
+        metrics |= {
+            name: mean.total / jnp.maximum(mean.weight, 1e-9) for name, mean in out.means.items()
+        }
+        metrics |= out.maxima
+        return train_state.TrainState(state.step + 1, params, opt_state), metrics
+
+    return update
