@@ -7,8 +7,8 @@ from r1_jax.pipeline import experiment
 
 _DOC = """
 Writes a synthetic corpus, trains a tokenizer and a small base model on it, and leaves
-WORKDIR/base.safetensors (with its manifest) and WORKDIR/base.model. --config.base=WORKDIR/base.safetensors
-starts R1-Zero from it. A second call goes on where the first one stopped.
+WORKDIR/base.safetensors (with its manifest) and WORKDIR/base.model beside it. `train` starts from
+it with --config.base=WORKDIR/base.safetensors. A second call goes on where the first one stopped.
 """
 
 
@@ -20,9 +20,10 @@ def main(argv):
     from r1_jax.pipeline import base
 
     try:
-        base.run(parsed.config, parsed.values.workdir)
+        path = base.run(parsed.config, parsed.values.workdir)
     except (OSError, ValueError) as error:
         flagset.fail(error)
+    print(f"base: {path}")
 
 
 def _define(values):

@@ -19,9 +19,11 @@ def main(argv):
     from r1_jax.pipeline import r1_zero
 
     try:
-        r1_zero.run(parsed.config, parsed.values.workdir)
+        is_news = r1_zero.run(parsed.config, parsed.values.workdir)
     except (OSError, ValueError) as error:
         flagset.fail(error)
+    if not is_news:
+        print(f"{parsed.values.workdir} is done already: {parsed.config.grpo.num_steps} steps")
 
 
 def _define(values):

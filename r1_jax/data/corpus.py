@@ -65,7 +65,7 @@ VERDICTS = {True: " is ", False: " is not "}
 RETRY = (". wait, ", ". but maybe ", ". wrong, retry: ")
 
 
-def symbols(max_value: int, tags: chat.Tags = chat.Tags()) -> tuple[str, ...]:
+def symbols(max_value: int, tags: chat.Tags) -> tuple[str, ...]:
     """What a tokenizer for this corpus holds as single tokens: numbers, operators, phrases, tags.
 
     One token a number makes arithmetic learnable for a small model; one token a phrase makes
@@ -121,7 +121,7 @@ def completion(
     config: CorpusConfig,
     numbers: Sequence[int],
     target: int,
-    tags: chat.Tags = chat.Tags(),
+    tags: chat.Tags,
 ) -> str | None:
     """One completion in a behaviour drawn from `config`; None if steps within max_value cannot."""
     options = attempts(tuple(sorted(numbers)), config.max_value)
@@ -162,7 +162,7 @@ def documents(
     config: CorpusConfig,
     difficulty: countdown.Difficulty,
     seed: int,
-    tags: chat.Tags = chat.Tags(),
+    tags: chat.Tags,
 ) -> Iterator[Document]:
     """config.num_documents documents about problems of the train split; a function of `seed`."""
     rng = random.Random(f"corpus {seed}")

@@ -51,7 +51,7 @@ def _blocks(num_positions: int) -> list[tuple[int, int]]:
 
 def _block_logits(q_BKQH, k_BKSH, segment_BT, first: int, last: int):
     """Scaled float32 logits of queries first..last (R of them a position) to keys 0..last."""
-    B, K, Q, H = q_BKQH.shape
+    Q, H = q_BKQH.shape[2:]
     logits_BKQS = jnp.einsum("BKQH,BKSH->BKQS", q_BKQH, k_BKSH, preferred_element_type=jnp.float32)
     seen_TS = jnp.arange(last)[None, :] <= jnp.arange(first, last)[:, None]
     same_BTS = segment_BT[:, first:last, None] == segment_BT[:, None, :last]

@@ -93,5 +93,5 @@ class SwiGLU(nn.Module):
 
 
 def embed(table_VD: jax.Array, tokens: jax.Array, names: Sequence[str], dtype) -> jax.Array:
-    """Rows of the embedding table for int32 tokens of any shape, in `dtype`, constrained to `names`."""
+    """Rows of the embedding table for int32 tokens of any shape, laid out as `names`."""
     return place.constrain(jnp.take(table_VD, tokens, axis=0).astype(dtype), *names)

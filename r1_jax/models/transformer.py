@@ -1,6 +1,7 @@
 """The decoder. `Block` is one layer; a sequence scans over it, a decoding step unrolls it."""
 
 import dataclasses
+import operator
 from typing import Any
 
 import flax.linen as nn
@@ -55,7 +56,7 @@ _REMAT = {
 
 
 class Transformer(nn.Module):
-    """Final hidden states of whole sequences; the vocabulary head is applied elsewhere, in chunks."""
+    """Final hidden states of whole sequences; the vocabulary head is applied elsewhere."""
 
     config: model_config.ModelConfig
 
@@ -126,7 +127,9 @@ def forward(
 def unstack(config: model_config.ModelConfig, params: Params) -> tuple[Params, ...]:
     """Each layer's own parameters, cut out of the stack once per rollout and not once per token."""
     block = params["layers"]["block"]
-    return tuple(jax.tree.map(lambda x: x[i], block) for i in range(config.num_layers))
+    return tuple(
+        jax.tree.map(operator.itemgetter(layer), block) for layer in range(config.num_layers)
+    )
 
 
 def step(

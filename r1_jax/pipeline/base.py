@@ -41,7 +41,7 @@ def packed_rows(config: experiment.ExperimentConfig, tokens: text_tokenizer.Toke
     length = config.pretrain.row_length
     rows, num_long = [], 0
     for document in documents(config):
-        ids = tokens.encode(document.prompt + document.completion) + [tokens.stop_ids[0]]
+        ids = [*tokens.encode(document.prompt + document.completion), tokens.stop_ids[0]]
         if len(ids) <= length:
             rows.append(ids)
         else:
@@ -60,7 +60,6 @@ def run(config: experiment.ExperimentConfig, workdir: str | pathlib.Path) -> pat
     r1_zero.same_run(workdir, config)
     path = workdir / "base.safetensors"
     if path.exists():
-        print(f"{path} is done")
         return path
     model_path = path.with_suffix(".model")
     if not model_path.exists():
@@ -117,6 +116,5 @@ def run(config: experiment.ExperimentConfig, workdir: str | pathlib.Path) -> pat
         "num_steps": num_steps,
         "num_tokens": int(np.sum(rows.segment_BT > 0)),
     }
-    written = weights.save_weights(path, params, record, storage=config.pretrain.storage)
-    print(f"{path}: {num_steps} updates, digest {written['digest'][:12]}")
+    weights.save_weights(path, params, record, storage=config.pretrain.storage)
     return path

@@ -45,16 +45,20 @@ class ExperimentConfig:
 
     seed: int = 0
     base: str = ""  # weights file to start from, relative to the project; "" is a random start
-    task: load.TaskConfig = load.TaskConfig()
-    tags: chat.Tags = chat.Tags()
-    tokenizer: TokenizerConfig = TokenizerConfig()
-    model: model_config.ModelConfig = model_config.ModelConfig()
-    mesh: MeshConfig = MeshConfig()
-    optim: optimizers.OptimConfig = optimizers.OptimConfig()
-    corpus: corpora.CorpusConfig = corpora.CorpusConfig()
-    pretrain: pretrain_loop.PretrainConfig = pretrain_loop.PretrainConfig()
-    sampling: sampling_logits.SamplingConfig = sampling_logits.SamplingConfig()
-    grpo: grpo_loop.GRPOConfig = grpo_loop.GRPOConfig()
-    reward: combine.RewardConfig = combine.RewardConfig()
-    eval: evaluation.EvalConfig = evaluation.EvalConfig()
-    checkpoint: CheckpointConfig = CheckpointConfig()
+    task: load.TaskConfig = dataclasses.field(default_factory=load.TaskConfig)
+    tags: chat.Tags = dataclasses.field(default_factory=chat.Tags)
+    tokenizer: TokenizerConfig = dataclasses.field(default_factory=TokenizerConfig)
+    model: model_config.ModelConfig = dataclasses.field(default_factory=model_config.ModelConfig)
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+    optim: optimizers.OptimConfig = dataclasses.field(default_factory=optimizers.OptimConfig)
+    corpus: corpora.CorpusConfig = dataclasses.field(default_factory=corpora.CorpusConfig)
+    pretrain: pretrain_loop.PretrainConfig = dataclasses.field(
+        default_factory=pretrain_loop.PretrainConfig
+    )
+    sampling: sampling_logits.SamplingConfig = dataclasses.field(
+        default_factory=sampling_logits.SamplingConfig
+    )
+    grpo: grpo_loop.GRPOConfig = dataclasses.field(default_factory=grpo_loop.GRPOConfig)
+    reward: combine.RewardConfig = dataclasses.field(default_factory=combine.RewardConfig)
+    eval: evaluation.EvalConfig = dataclasses.field(default_factory=evaluation.EvalConfig)
+    checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)

@@ -61,8 +61,8 @@ def _flat(mapping, prefix=""):
     return flat
 
 
-def run(config: experiment.ExperimentConfig, workdir: str | pathlib.Path) -> None:
-    """Trains in `workdir`, going on from its last checkpoint; returns at once when it is done.
+def run(config: experiment.ExperimentConfig, workdir: str | pathlib.Path) -> bool:
+    """Trains in `workdir`, going on from its last checkpoint; False if it was done already.
 
     Writes config.json, metrics.jsonl, eval.jsonl, samples/, checkpoints/ and manifest.json.
     """
@@ -75,10 +75,10 @@ def run(config: experiment.ExperimentConfig, workdir: str | pathlib.Path) -> Non
         store.Store(workdir / "checkpoints", keep=config.checkpoint.keep) as checkpoints,
         compilations.Counter() as counter,
     ):
-        _run(config, workdir, task, stage, checkpoints, counter)
+        return _run(config, workdir, task, stage, checkpoints, counter)
 
 
-def _run(config, workdir, task, stage, checkpoints, counter) -> None:
+def _run(config, workdir, task, stage, checkpoints, counter) -> bool:
     seed, cfg = config.seed, config.grpo
     prompts = batches.Batches(
         task.splits["train"], batch_size=cfg.prompts_per_rollout, seed=config.seed
@@ -95,8 +95,7 @@ def _run(config, workdir, task, stage, checkpoints, counter) -> None:
         logging.info("going on from step %d in %s", latest, workdir)
     first_step = int(state.step)
     if latest is not None and first_step >= cfg.num_steps:
-        print(f"{workdir} is done: {first_step} of {cfg.num_steps} steps")
-        return
+        return False
 
     clock = metrics_clock.Clock(host["seconds"])
     programs = assemble.make_programs(config, stage.mesh, stage.tokens, stage.tx, stage.shardings)
@@ -124,7 +123,6 @@ def _run(config, workdir, task, stage, checkpoints, counter) -> None:
                 [ideal(scorer, task, problem, config.tags) for problem in problems[:16]],
                 seed=seed,
             )
-        print("pre-flight: " + ", ".join(f"{k} {v:.3g}" for k, v in host["preflight"].items()))
 
     held_out = evaluator(config, task, stage, programs, scorer, encode)
 
@@ -187,6 +185,7 @@ def _run(config, workdir, task, stage, checkpoints, counter) -> None:
             write_manifest()
 
         write_manifest()
+        bar.note("pre-flight: " + ", ".join(f"{k} {v:.3g}" for k, v in host["preflight"].items()))
         grpo.train(
             cfg,
             state,
@@ -198,6 +197,7 @@ def _run(config, workdir, task, stage, checkpoints, counter) -> None:
         )
         checkpoints.wait()
         write_manifest()
+    return True
 
 
 def evaluator(config, task, stage, programs, scorer, encode):

@@ -40,7 +40,7 @@ class SamplingConfig:
 
 
 def adjust(config: SamplingConfig, logits: jax.Array) -> jax.Array:
-    """Logits [..., V] of the distribution really sampled: temperature, top-k, top-p, min-p, in turn.
+    """Logits [..., V] of the distribution sampled: temperature, top-k, top-p, min-p, in turn.
 
     Excluded tokens get a finite, hugely negative logit. top-p keeps the smallest set of most likely
     tokens whose mass reaches top_p; ties at a threshold are kept. The vocabulary is sorted only

@@ -146,7 +146,7 @@ def train(
     while step < config.num_steps:
         hooks.evaluate(state.params, step)
         limit = config.response_limit(step)
-        prompts, rollouts, scored = sample_and_score(
+        rollouts, scored = sample_and_score(
             config, state, programs, hooks, root=root, step=step, limit=limit, clock=clock
         )
         with clock.phase("reference"):
@@ -186,7 +186,7 @@ def train(
 
 
 def sample_and_score(config, state, programs, hooks, *, root, step, limit, clock):
-    """(prompts, Rollouts, function that waits for Scored), groups without spread resampled.
+    """(Rollouts, function that waits for Scored), groups without spread resampled.
 
     Without resampling, grading goes on while the caller keeps the device busy; with it the rewards
     decide what is sampled next and are waited for here.
@@ -198,33 +198,32 @@ def sample_and_score(config, state, programs, hooks, *, root, step, limit, clock
             key = keys.at(root, "sample", step, attempt)
             rollouts = programs.generate(state.params, batch, key, step, limit)
             rollouts = place.to_host(rollouts)
-        drawn.append((prompts, rollouts, hooks.score(prompts, rollouts, step)))
+        drawn.append((rollouts, hooks.score(prompts, rollouts, step)))
         if not config.resample:
             return drawn[0]
-        groups = [_has_spread(config, scored().scores) for _, _, scored in drawn]
+        groups = [_has_spread(config, scored().scores) for _, scored in drawn]
         if sum(g.sum() for g in groups) >= config.prompts_per_rollout:
             break
     has_spread = np.concatenate(groups)
     # Groups with spread first, in the order drawn; then the others, until the batch is full.
     chosen = np.argsort(~has_spread, kind="stable")[: config.prompts_per_rollout]
     rows = (chosen[:, None] * config.group_size + np.arange(config.group_size)).ravel()
-    prompts = [p for ps, _, _ in drawn for p in ps]
-    scored = [s() for _, _, s in drawn]
+    scored = [s() for _, s in drawn]
     samples = [row for s in scored for row in s.samples]
 
     def join(*parts):
         return np.concatenate(parts)[rows] if parts[0].ndim else parts[0]
 
-    rollouts = jax.tree.map(join, *[r for _, r, _ in drawn])
-    slot_steps = sum(r.slot_steps for _, r, _ in drawn)
-    num_tokens = sum(int(r.length_B.sum()) for _, r, _ in drawn)
+    rollouts = jax.tree.map(join, *[r for r, _ in drawn])
+    slot_steps = sum(r.slot_steps for r, _ in drawn)
+    num_tokens = sum(int(r.length_B.sum()) for r, _ in drawn)
     facts = {name: np.mean([s.facts[name] for s in scored]) for name in scored[0].facts}
     facts |= {"tokens/rollout": num_tokens, "resample/rollouts": len(drawn)}
     joined = Scored(
         jax.tree.map(join, *[s.scores for s in scored]), facts, [samples[i] for i in rows]
     )
     rollouts = dataclasses.replace(rollouts, slot_steps=slot_steps)
-    return [prompts[i] for i in chosen], rollouts, lambda: joined
+    return rollouts, lambda: joined
 
 
 def _has_spread(config, scores: types.Scores) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""One update for any loss: microbatches that add up exactly, and a guard against non-finite ones."""
+"""One update for any loss: microbatches that add up exactly, a guard against non-finite ones."""
 
 import dataclasses
 from collections.abc import Callable

@@ -44,6 +44,8 @@ def test_known_problems():
     assert countdown.solutions([7, 3, 5], 22) == ["7 + 3 * 5"]
     assert countdown.solutions([8, 3, 8, 3], 24) == ["8 / (3 - 8 / 3)"]  # only through fractions
     assert countdown.solutions([1, 1, 1], 50) == []
+    assert "(2 - 2) * (3 + 4)" in countdown.solutions([2, 2, 3, 4], 0)
+    assert "(2 - 2) / (3 + 4)" in countdown.solutions([2, 2, 3, 4], 0)
     assert countdown.solutions([5, 5, 4], 0) == ["(5 - 5) / 4", "4 * (5 - 5)"]
 
 
@@ -53,6 +55,14 @@ def test_reachable_means_what_trying_everything_means(numbers, target):
     values = _all_values(tuple(Fraction(n) for n in sorted(numbers)))
     assert countdown.is_reachable(numbers, target) == (target in values)
     assert bool(countdown.solutions(numbers, target)) == (target in values)
+
+
+@pytest.mark.parametrize("numbers", [(3, 8), (2, 3, 9), (4, 4, 7), (2, 3, 5, 8)])
+def test_every_value_found_by_trying_everything_is_reachable_fractions_too(numbers):
+    values = _all_values(tuple(map(Fraction, numbers)))
+    for value in {abs(v) for v in values}:
+        assert countdown.is_reachable(numbers, value), value
+    assert not countdown.is_reachable(numbers, Fraction(1, 1009))
 
 
 def test_five_numbers_agree_with_trying_everything():

@@ -16,6 +16,7 @@ FORMS = {
     "mean_only": advantages.mean_only,
     "leave_one_out": advantages.leave_one_out,
 }
+JITTED = {name: jax.jit(form) for name, form in FORMS.items()}
 GOLDEN = {
     "zscore": lambda r, v: golden.zscore(r, v, 1e-6, 0),
     "zscore_sample": lambda r, v: golden.zscore(r, v, 1e-4, 1),
@@ -36,16 +37,20 @@ def test_by_hand():
     # rewards 2 0 0 0: mean 1/2; squares 9/4 + 3/4 = 3, population variance 3/4, sample 1
     reward_PG = group(2, 0, 0, 0)
     valid_PG = all_valid(reward_PG)
-    zscore = advantages.zscore(reward_PG, valid_PG, epsilon=0.0)
+    zscore, sample, halved = jax.jit(
+        lambda r, v: (
+            advantages.zscore(r, v, epsilon=0.0),
+            advantages.zscore(r, v, epsilon=0.0, ddof=1),
+            advantages.zscore(r, v, epsilon=1.0, ddof=1),
+        )
+    )(reward_PG, valid_PG)
     np.testing.assert_allclose(zscore[0], np.array([1.5, -0.5, -0.5, -0.5]) / 0.75**0.5, rtol=1e-6)
-    sample = advantages.zscore(reward_PG, valid_PG, epsilon=0.0, ddof=1)
     np.testing.assert_allclose(sample[0], [1.5, -0.5, -0.5, -0.5], rtol=1e-6)
-    halved = advantages.zscore(reward_PG, valid_PG, epsilon=1.0, ddof=1)
     np.testing.assert_allclose(halved[0], [0.75, -0.25, -0.25, -0.25], rtol=1e-6)
-    mean_only = advantages.mean_only(reward_PG, valid_PG)
+    mean_only = JITTED["mean_only"](reward_PG, valid_PG)
     np.testing.assert_allclose(mean_only[0], [1.5, -0.5, -0.5, -0.5], rtol=1e-6)
     # the others' means: 0 for the first, 2/3 for the rest
-    leave_one_out = advantages.leave_one_out(reward_PG, valid_PG)
+    leave_one_out = JITTED["leave_one_out"](reward_PG, valid_PG)
     np.testing.assert_allclose(leave_one_out[0], [2, -2 / 3, -2 / 3, -2 / 3], rtol=1e-6)
 
 
@@ -57,7 +62,12 @@ def test_value_and_gradient_against_loops(form):
     valid_PG[4] = False
     valid_PG[5] = np.arange(8) == 3
     cotangent_PG = rng.normal(size=(6, 8)).astype(np.float32)
-    value_PG, vjp = jax.vjp(lambda r: FORMS[form](r, jnp.asarray(valid_PG)), jnp.asarray(reward_PG))
+
+    def value_and_vjp(reward_PG):
+        value_PG, vjp = jax.vjp(lambda r: FORMS[form](r, jnp.asarray(valid_PG)), reward_PG)
+        return value_PG, vjp(jnp.asarray(cotangent_PG))[0]
+
+    value_PG, gradient_PG = jax.jit(value_and_vjp)(reward_PG)
     assert value_PG.dtype == jnp.float32
     reference = GOLDEN[form](reward_PG.astype(float), valid_PG)
     np.testing.assert_allclose(value_PG, reference, rtol=1e-5, atol=1e-6)
@@ -65,13 +75,15 @@ def test_value_and_gradient_against_loops(form):
     assert np.all(np.asarray(value_PG)[4:] == 0)
     if form.startswith("zscore"):
         epsilon, ddof = (1e-4, 1) if form == "zscore_sample" else (1e-6, 0)
-        gradient = golden.zscore_vjp(reward_PG.astype(float), valid_PG, epsilon, ddof, cotangent_PG)
+        expected_PG = golden.zscore_vjp(
+            reward_PG.astype(float), valid_PG, epsilon, ddof, cotangent_PG
+        )
     else:
-        gradient = golden.central_difference(
+        expected_PG = golden.central_difference(
             lambda r: float(np.sum(cotangent_PG * GOLDEN[form](r, valid_PG))),
             reward_PG.astype(float),
         )
-    np.testing.assert_allclose(vjp(jnp.asarray(cotangent_PG))[0], gradient, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(gradient_PG, expected_PG, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -79,9 +91,9 @@ def test_an_invalid_row_counts_nowhere_whatever_its_reward(form):
     for reward in (0.0, 1e9, float("nan"), float("inf")):
         reward_PG = group(1, 0, reward, 0)
         valid_PG = jnp.array([[True, True, False, True]])
-        found = FORMS[form](reward_PG, valid_PG)
-        alone = FORMS[form](group(1, 0, 0), all_valid(group(1, 0, 0)))
-        np.testing.assert_allclose(found[0, jnp.array([0, 1, 3])], alone[0], rtol=1e-6)
+        found = np.asarray(JITTED[form](reward_PG, valid_PG))
+        alone = np.asarray(JITTED[form](group(1, 0, 0), all_valid(group(1, 0, 0))))
+        np.testing.assert_allclose(found[0, [0, 1, 3]], alone[0], rtol=1e-6)
         assert found[0, 2] == 0
 
 
@@ -104,10 +116,10 @@ def test_equal_rewards_that_differ_in_rounding_give_zero_and_a_finite_gradient()
     assert summed != np.float32(0.7)
     reward_PG = group(summed, 0.7, 0.7, summed)
     valid_PG = all_valid(reward_PG)
-    assert np.all(np.asarray(advantages.zscore(reward_PG, valid_PG)) == 0)
-    gradient_PG = jax.grad(lambda r: jnp.sum(advantages.zscore(r, valid_PG) ** 2))(reward_PG)
-    assert np.all(np.asarray(gradient_PG) == 0)
-    told_apart = advantages.zscore(reward_PG, valid_PG, tolerance=0.0)
+    assert np.all(np.asarray(JITTED["zscore"](reward_PG, valid_PG)) == 0)
+    squares = jax.jit(jax.grad(lambda r: jnp.sum(advantages.zscore(r, valid_PG) ** 2)))
+    assert np.all(np.asarray(squares(reward_PG)) == 0)
+    told_apart = jax.jit(lambda r: advantages.zscore(r, valid_PG, tolerance=0.0))(reward_PG)
     assert np.abs(told_apart).max() > 0.01
 
 

@@ -187,9 +187,9 @@ def test_on_policy_the_ratio_is_one_and_its_gradient_the_policy_gradient():
         lambda x: objectives.token_ratio(x, x),
         lambda x: objectives.sequence_ratio(x, x, mask_BT),
     ):
-        np.testing.assert_array_equal(function(logps_BT), np.ones((1, 3)))
-        gradient_BT = jax.grad(lambda x, f=function: jnp.sum(f(x)))(logps_BT)
-        np.testing.assert_array_equal(gradient_BT, np.ones((1, 3)))
+        ratio_BT, vjp = jax.vjp(jax.jit(function), logps_BT)
+        np.testing.assert_array_equal(ratio_BT, np.ones((1, 3)))
+        np.testing.assert_array_equal(vjp(jnp.ones((1, 3)))[0], np.ones((1, 3)))
 
 
 def test_sequence_ratio_by_hand():
@@ -216,10 +216,11 @@ def test_sequence_mean_of_the_sequence_ratio_has_the_gradient_of_its_power():
         log_ratio_BT = jnp.where(mask_BT, x - olds_BT, 0.0)
         return jnp.sum(jnp.exp(jnp.sum(log_ratio_BT, axis=1) / jnp.sum(mask_BT, axis=1)))
 
-    np.testing.assert_allclose(through_tokens(logps_BT), directly(logps_BT), rtol=1e-6)
-    np.testing.assert_allclose(
-        jax.grad(through_tokens)(logps_BT), jax.grad(directly)(logps_BT), rtol=1e-5
+    found, expected = (
+        jax.jit(jax.value_and_grad(form))(logps_BT) for form in (through_tokens, directly)
     )
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-6)
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-5)
 
 
 def test_importance_weight_is_capped_and_constant():
@@ -258,7 +259,7 @@ def test_nothing_included_is_zero_of_zero_with_gradient_zero():
                 loss_BT, jnp.ones((2, 3), bool), jnp.zeros(2, bool), how=how, max_length=4
             ).total
 
-        value, gradient_BT = jax.value_and_grad(total)(jnp.full((2, 3), jnp.nan))
+        value, gradient_BT = jax.jit(jax.value_and_grad(total))(jnp.full((2, 3), jnp.nan))
         assert value == 0 and np.all(np.asarray(gradient_BT) == 0)
 
 
@@ -286,15 +287,15 @@ def totals_weights_and_gradients(batch):
 
 
 @settings(max_examples=10, deadline=None)
-@given(st.permutations(range(NUM_ROWS)), st.sampled_from([1, 4]), st.integers(0, 3))
-def test_microbatches_add_up_to_the_whole(order, num_rows, seed):
-    """Rows in any order, in microbatches of any size: totals, weights, gradients of totals."""
+@given(st.permutations(range(NUM_ROWS)), st.integers(0, 3))
+def test_microbatches_add_up_to_the_whole(order, seed):
+    """Rows in any order, two to a microbatch: totals, weights, gradients of totals."""
     batch = {
         name: array if array.dtype == bool else array.astype(np.float32)
         for name, array in make_batch(seed).items()
     }
     whole = totals_weights_and_gradients(batch)
-    pieces = np.split(np.array(order), NUM_ROWS // num_rows)
+    pieces = np.split(np.array(order), NUM_ROWS // 2)
     parts = [
         totals_weights_and_gradients({n: a[rows] for n, a in batch.items()}) for rows in pieces
     ]

@@ -93,6 +93,12 @@ def test_rows_that_do_not_divide_say_what_would():
         place.constrain(jnp.ones((12, 2)), "batch", "length")
 
 
+def test_a_dimension_of_one_stays_whole():
+    with mesh.activate(mesh.make_mesh(4, 2)):
+        x = jax.jit(lambda x: place.constrain(x, "batch", "act_embed"))(jnp.ones((1, 2)))
+    assert x.sharding.is_fully_replicated
+
+
 def test_shardings_follow_the_table_and_parameters_are_born_split():
     made = mesh.make_mesh(1, 4, 2)
     abstract = jax.eval_shape(_init, jax.random.key(0))

@@ -48,6 +48,7 @@ TRICKY = [
 
 
 @hypothesis.given(st.text())
+@hypothesis.settings(deadline=None)
 def test_sentencepiece_gives_every_string_back(trained, text):
     for each in (text, text + "<think>" + text):
         assert trained.decode(trained.encode(each)) == each
@@ -62,6 +63,7 @@ def test_both_tokenizers_give_tricky_strings_back(trained, text):
 
 
 @hypothesis.given(st.text())
+@hypothesis.settings(deadline=None)
 def test_bytes_give_every_string_back(text):
     tok = tokenizer.ByteTokenizer()
     assert tok.decode(tok.encode(text)) == text
@@ -79,6 +81,7 @@ def test_a_countdown_prompt_is_short(trained):
 
 
 @hypothesis.given(st.text(max_size=20))
+@hypothesis.settings(deadline=None)
 def test_prompt_and_completion_tokenise_alike_apart_and_together(trained, thought):
     prompt, completion = chat.render("3 + 4 = ?"), chat.completion(thought, "7")
     assert trained.encode(prompt + completion) == trained.encode(prompt) + trained.encode(

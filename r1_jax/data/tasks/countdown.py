@@ -79,7 +79,7 @@ def sample_problem(rng: random.Random, difficulty: Difficulty) -> tuple[tuple[in
     )
 
 
-def is_reachable(numbers: Sequence[int], target: int) -> bool:
+def is_reachable(numbers: Sequence[int], target: int | Fraction) -> bool:
     """Whether some expression over all of `numbers` equals `target` exactly."""
     numbers = tuple(sorted(numbers))
     if len(numbers) <= 3:  # few enough sets of numbers to remember all values of each
