@@ -17,7 +17,7 @@ COMMANDS = {
     "pretrain": "makes a base model from nothing",
     "tokenizer": "trains a SentencePiece model on a task's corpus",
     "evaluate": "pass@1 and cons@k of a run's checkpoint on held-out problems",
-    "generate": "completions of a run's checkpoint for prompts of yours",
+    "generate": "completions of a run's checkpoint for questions of yours",
     "report": "draws the emergence report of one or more runs",
     "doctor": "names what is wrong with this machine's installation",
 }

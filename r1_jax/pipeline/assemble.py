@@ -159,7 +159,7 @@ def make_programs(
         config.grpo,
         adjust=adjust,
         max_length=config.grpo.max_response,
-        buckets=tuple(capacity * i // 4 for i in (1, 2, 3)),
+        buckets=(capacity // 2, capacity * 3 // 4),
     )
     update = grpo.make_update(
         train_step.make_update(loss, tx, num_microbatches=config.grpo.num_microbatches)

@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 
 from r1_jax.checkpoints import atomic, manifest, store
-from r1_jax.core import build, keys
+from r1_jax.core import build, keys, types
 from r1_jax.data import batches
 from r1_jax.data.tasks import load
 from r1_jax.data.tasks import task as tasks
@@ -24,7 +24,7 @@ from r1_jax.rl import diagnostics
 from r1_jax.sampling import engine
 from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
-from r1_jax.text import chat
+from r1_jax.text import chat, tokenizer
 from r1_jax.training import grpo, preflight
 
 DIAGNOSE_EVERY = 20  # rollouts between two looks at why the reward is flat, if it is
@@ -102,13 +102,11 @@ def _run(config, workdir, task, stage, checkpoints, counter) -> bool:
     scorer = scoring.Scorer(task, config.reward, stage.tokens, config.tags, seed=seed, clock=clock)
     root = keys.root(seed)
 
-    def encode(problems: list[tasks.Prompt]):
-        texts = [chat.render(p.question, config.tags) for p in problems]
-        return engine.encode(texts, [p.uid for p in problems], stage.tokens, cfg.max_prompt)
+    to_batch = partial(encode, config, stage.tokens)
 
     def next_prompts():
         problems = next(prompts)
-        return problems, encode(problems)
+        return problems, to_batch(problems)
 
     if latest is None:
         problems = [task.splits["train"][i] for i in range(cfg.prompts_per_rollout)]
@@ -118,13 +116,16 @@ def _run(config, workdir, task, stage, checkpoints, counter) -> bool:
                 state.params,
                 programs,
                 problems,
-                encode(problems),
+                to_batch(problems),
                 scorer.start,
                 [ideal(scorer, task, problem, config.tags) for problem in problems[:16]],
                 seed=seed,
             )
 
-    held_out = evaluator(config, task, stage, programs, scorer, encode)
+    held_out = evaluator(config, task, programs.generate, scorer, to_batch)
+    if config.eval.num_samples != cfg.group_size:  # else one program serves both
+        sample = assemble.make_generate(config, stage.mesh, stage.tokens, config.eval.num_samples)
+        held_out = evaluator(config, task, sample, scorer, to_batch)
 
     def write_manifest():
         record = manifest.collect(
@@ -200,15 +201,25 @@ def _run(config, workdir, task, stage, checkpoints, counter) -> bool:
     return True
 
 
-def evaluator(config, task, stage, programs, scorer, encode):
+def render(config: experiment.ExperimentConfig, question: str) -> str:
+    """The whole prompt of a question."""
+    return chat.render(question, config.tags)
+
+
+def encode(
+    config: experiment.ExperimentConfig, tokens: tokenizer.Tokenizer, problems: list[tasks.Prompt]
+) -> types.PromptBatch:
+    """Problems under the template, as one PromptBatch of the run's one shape."""
+    texts = [render(config, problem.question) for problem in problems]
+    return engine.encode(texts, [p.uid for p in problems], tokens, config.grpo.max_prompt)
+
+
+def evaluator(config, task, generate, scorer, to_batch):
     """held_out(params, step, key, is_end) -> (row, samples) on the task's held-out problems.
 
-    The program that samples for training serves here too where both draw groups of one size.
+    generate: draws eval.num_samples a prompt.
     """
     cfg, size = config.eval, config.grpo.prompts_per_rollout
-    generate = programs.generate
-    if cfg.num_samples != config.grpo.group_size:
-        generate = assemble.make_generate(config, stage.mesh, stage.tokens, cfg.num_samples)
     problems = task.splits[cfg.split]
     if len(problems) < cfg.num_problems:
         raise ValueError(
@@ -222,7 +233,7 @@ def evaluator(config, task, stage, programs, scorer, encode):
         def sample(batch):
             padded = list(batch) + [batch[0]] * (size - len(batch))  # one shape, one program
             limit = config.grpo.response_limit(step)
-            rollouts = place.to_host(generate(params, encode(padded), key, step, limit))
+            rollouts = place.to_host(generate(params, to_batch(padded), key, step, limit))
             rows = len(batch) * cfg.num_samples
             return jax.tree.map(lambda x: x[:rows] if np.ndim(x) else x, rollouts)
 

@@ -1,0 +1,89 @@
+"""A finished or running R1-Zero run, opened to use its policy: evaluate it, sample from it."""
+
+import json
+import pathlib
+from functools import partial
+from typing import Any
+
+from r1_jax.checkpoints import store
+from r1_jax.core import build, keys
+from r1_jax.data.tasks import load
+from r1_jax.metrics import clock as metrics_clock
+from r1_jax.pipeline import assemble, experiment, r1_zero
+from r1_jax.pipeline import score as scoring
+from r1_jax.sampling import engine
+from r1_jax.sharding import mesh as meshes
+from r1_jax.sharding import place
+
+
+def open_config(run: str | pathlib.Path) -> experiment.ExperimentConfig:
+    """The resolved configuration that `run` was made with; ValueError if it is no run."""
+    path = pathlib.Path(run) / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{run} has no config.json: it is not the --workdir of a run")
+    return build.build(experiment.ExperimentConfig, json.loads(path.read_text()))
+
+
+def restore(
+    run: str | pathlib.Path, config: experiment.ExperimentConfig, step: int | None
+) -> tuple[assemble.Setup, Any, int]:
+    """(setup, parameters, step) of a checkpoint of `run`, its newest unless `step` is given."""
+    stage = assemble.setup(config, config.grpo.num_steps)
+    like = {"state": stage.state}
+    if config.grpo.kl_coef:
+        like["reference"] = stage.state.params
+    with store.Store(pathlib.Path(run) / "checkpoints", read_only=True) as checkpoints:
+        step = checkpoints.latest_step() if step is None else step
+        if step is None:
+            raise ValueError(f"{run} has no complete checkpoint yet; let it run a little longer")
+        arrays, _ = checkpoints.restore(step, like)
+    return stage, arrays["state"].params, step
+
+
+def evaluate(
+    run: str | pathlib.Path, config: experiment.ExperimentConfig, step: int | None
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """(row as in eval.jsonl, samples) of a checkpoint, under `config`'s eval and sampling.
+
+    `config` is the run's own, or that with other eval, sampling, task or reward settings.
+    """
+    stage, params, step = restore(run, config, step)
+    task = load.load(config.task)
+    scorer = scoring.Scorer(
+        task,
+        config.reward,
+        stage.tokens,
+        config.tags,
+        seed=config.seed,
+        clock=metrics_clock.Clock(),
+    )
+    with meshes.activate(stage.mesh):
+        group = config.eval.num_samples
+        generate = assemble.make_generate(config, stage.mesh, stage.tokens, group)
+        encode = partial(r1_zero.encode, config, stage.tokens)
+        held_out = r1_zero.evaluator(config, task, generate, scorer, encode)
+        key = keys.at(keys.root(config.seed), "eval", step)
+        row, samples = held_out(params, step, key, is_end=True)
+    return {"step": step} | row, samples
+
+
+def generate(
+    run: str | pathlib.Path,
+    config: experiment.ExperimentConfig,
+    step: int | None,
+    questions: list[str],
+    num_samples: int,
+) -> list[list[str]]:
+    """num_samples completions of every question, under the run's template and `config`'s sampling.
+
+    The noise of sample i is a function of (seed, the question's place in the list, i).
+    """
+    stage, params, step = restore(run, config, step)
+    with meshes.activate(stage.mesh):
+        sample = assemble.make_generate(config, stage.mesh, stage.tokens, num_samples)
+        texts = [r1_zero.render(config, question) for question in questions]
+        batch = engine.encode(texts, list(range(len(texts))), stage.tokens, config.grpo.max_prompt)
+        key = keys.at(keys.root(config.seed), "generate")
+        rollouts = place.to_host(sample(params, batch, key, step, config.grpo.response_limit(step)))
+    found = engine.completions(rollouts, stage.tokens)
+    return [found[i : i + num_samples] for i in range(0, len(found), num_samples)]
