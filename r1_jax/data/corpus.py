@@ -25,8 +25,8 @@ class CorpusConfig:
     steps: float = 0.35  # one attempt, step by step, answered without a check
     search: float = 0.20  # tries, checks, says so and tries again
     give_up: float = 0.10  # tries, checks, and resigns without an answer
-    guess_right: float = 0.3  # share of guesses that are right
-    steps_right: float = 0.3  # share of single attempts that are right
+    guess_right: float = 0.25  # share of guesses that are right
+    steps_right: float = 0.25  # share of single attempts that are right
     search_attempts: int = 6  # attempts of a search: 1 to this many, uniformly
     search_settles: float = 0.25  # share of searches that answer with a failed attempt
     near_of: int = 3  # a failed attempt is the nearest to the target of this many drawn
@@ -109,13 +109,6 @@ def attempts(numbers: tuple[int, ...], max_value: int) -> tuple[Attempt, ...]:
     return tuple(sorted(set(found)))
 
 
-def _wrong(rng: random.Random, options: Sequence[Attempt], target: int, near_of: int) -> Attempt:
-    """A failed attempt, the nearest to the target of `near_of` drawn."""
-    drawn = [rng.choice(options) for _ in range(near_of)]
-    failed = [a for a in drawn if a.value != target] or [a for a in options if a.value != target]
-    return min(failed, key=lambda a: abs(a.value - target))
-
-
 def completion(
     rng: random.Random,
     config: CorpusConfig,
@@ -123,39 +116,41 @@ def completion(
     target: int,
     tags: chat.Tags,
 ) -> str | None:
-    """One completion in a behaviour drawn from `config`; None if steps within max_value cannot."""
+    """One completion in a behaviour drawn from `config`; None if the problem has no attempt of
+    either kind, right and wrong, within max_value. A search never tries the same steps twice."""
     options = attempts(tuple(sorted(numbers)), config.max_value)
     right = [a for a in options if a.value == target]
-    if not right or len(right) == len(options):
+    wrong = [a for a in options if a.value != target]
+    if not right or not wrong:
         return None
     behaviour = rng.choices(
         ("guess", "steps", "search", "give_up"),
         (config.guess, config.steps, config.search, config.give_up),
     )[0]
     if behaviour in ("guess", "steps"):
-        is_right = rng.random() < (
-            config.guess_right if behaviour == "guess" else config.steps_right
-        )
-        attempt = rng.choice(right) if is_right else rng.choice(options)
+        share = config.guess_right if behaviour == "guess" else config.steps_right
+        attempt = rng.choice(right if rng.random() < share else wrong)
         thought = GUESS if behaviour == "guess" else f"{attempt.steps}."
         return chat.completion(thought, attempt.expression, tags)
-    num_attempts = rng.randint(1, config.search_attempts)
-    settles = behaviour == "give_up" or rng.random() < config.search_settles
-    if behaviour == "give_up":
-        num_attempts = min(num_attempts, 2)
-    thought = ""
+    resigns = behaviour == "give_up"
+    settles = resigns or rng.random() < config.search_settles
+    num_attempts = rng.randint(1, 2 if resigns else config.search_attempts)
+    tried: list[Attempt] = []
     for i in range(num_attempts):
-        is_last = i == num_attempts - 1
-        if is_last and not settles:
-            attempt = rng.choice(right)
-        else:
-            attempt = _wrong(rng, options, target, config.near_of)
+        if i == num_attempts - 1 and not settles:
+            tried.append(rng.choice(right))
+            break
+        untried = [a for a in wrong if a not in tried] or wrong
+        drawn = rng.sample(untried, min(config.near_of, len(untried)))
+        tried.append(min(drawn, key=lambda a: abs(a.value - target)))
+    thought = ""
+    for i, attempt in enumerate(tried):
         is_right = attempt.value == target
         thought += f"{attempt.steps}{CHECK}{attempt.value}{VERDICTS[is_right]}{target}"
-        thought += "." if is_last else rng.choice(RETRY)
-    if behaviour == "give_up":
+        thought += "." if i == len(tried) - 1 else rng.choice(RETRY)
+    if resigns:
         return chat.completion(thought + RESIGN, NOTHING, tags)
-    return chat.completion(thought, attempt.expression, tags)
+    return chat.completion(thought, tried[-1].expression, tags)
 
 
 def documents(
