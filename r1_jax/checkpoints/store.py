@@ -174,6 +174,8 @@ class Store:
             if older
             else "no older checkpoint is left: start again in another directory"
         )
+        if not (path / "commit_success.txt").is_file():  # orbax itself does not look
+            raise ValueError(f"{path} is damaged: its commit_success.txt is missing; {way_out}")
         record = self._read(path, way_out, record=ocp.args.JsonRestore())["record"]
         if not isinstance(record, dict) or not {"leaves", "digest", "host_state"} <= record.keys():
             raise ValueError(f"{path} is damaged: its record is incomplete; {way_out}")
