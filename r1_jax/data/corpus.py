@@ -27,13 +27,16 @@ class CorpusConfig:
     give_up: float = 0.10  # tries, checks, and resigns without an answer
     guess_right: float = 0.25  # share of guesses that are right
     steps_right: float = 0.25  # share of single attempts that are right
-    search_attempts: int = 6  # attempts of a search: 1 to this many, uniformly
+    search_on: float = 0.75  # chance that a search goes on after a failed attempt
+    search_attempts: int = 12  # attempts of a search at most
     search_settles: float = 0.25  # share of searches that answer with a failed attempt
     near_of: int = 3  # a failed attempt is the nearest to the target of this many drawn
-    max_value: int = 199  # largest number that any step computes
+    max_value: int = 149  # largest number that any step computes
 
     def __post_init__(self):
         shares = (self.guess, self.steps, self.search, self.give_up)
+        if not 0 <= self.search_on < 1:
+            raise ValueError(f"search_on={self.search_on} must be a chance in [0, 1)")
         if min(shares) < 0 or sum(shares) == 0:
             raise ValueError(
                 f"guess, steps, search, give_up = {shares} must be shares >= 0, not all 0"
@@ -134,7 +137,10 @@ def completion(
         return chat.completion(thought, attempt.expression, tags)
     resigns = behaviour == "give_up"
     settles = resigns or rng.random() < config.search_settles
-    num_attempts = rng.randint(1, 2 if resigns else config.search_attempts)
+    # Without memory, so that nothing is learnt about when a search ends except that it can.
+    num_attempts, most = 1, 2 if resigns else config.search_attempts
+    while num_attempts < most and rng.random() < config.search_on:
+        num_attempts += 1
     tried: list[Attempt] = []
     for i in range(num_attempts):
         if i == num_attempts - 1 and not settles:
@@ -161,12 +167,18 @@ def documents(
 ) -> Iterator[Document]:
     """config.num_documents documents about problems of the train split; a function of `seed`."""
     rng = random.Random(f"corpus {seed}")
-    written = 0
+    written = num_rejected = 0
     while written < config.num_documents:
+        if num_rejected == 10_000:
+            raise ValueError(
+                f"no problem could be written about with steps of at most max_value="
+                f"{config.max_value}; raise it, or lower the task's numbers and targets"
+            )
         numbers, target = countdown.sample_problem(rng, difficulty)
+        num_rejected += 1
         if countdown.split_of(numbers, target) != "train":
             continue
         text = completion(rng, config, numbers, target, tags)
         if text is not None:
-            written += 1
+            written, num_rejected = written + 1, 0
             yield Document(chat.render(countdown.question(numbers, target), tags), text)

@@ -32,8 +32,9 @@ def project_path(path: str) -> pathlib.Path:
 
 def make_mesh(config: experiment.MeshConfig) -> jax.sharding.Mesh:
     """The mesh over all devices; data=0 is what the other axes leave."""
-    rest = jax.device_count() // (config.fsdp * config.tensor)
-    return meshes.make_mesh(data=config.data or rest, fsdp=config.fsdp, tensor=config.tensor)
+    rest = jax.device_count() // max(1, config.fsdp * config.tensor)
+    data = config.data or max(1, rest)  # at least 1, so that an error names the axis at fault
+    return meshes.make_mesh(data=data, fsdp=config.fsdp, tensor=config.tensor)
 
 
 def tokenizer_path(config: experiment.ExperimentConfig) -> pathlib.Path:

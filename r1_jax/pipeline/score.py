@@ -38,6 +38,9 @@ class Scorer:
         self._task, self._reward, self._tokens, self._tags = task, reward, tokens, tags
         self._seed, self._clock = seed, clock
         self._custom = combine.resolve(reward.custom)
+        # Paid parts alone: what else a verdict says is in samples/, and not in every verdict.
+        self._parts = ["accuracy", "format"]
+        self._parts += ["random"] * bool(reward.random_weight) + ["custom"] * bool(reward.custom)
         self._pool = concurrent.futures.ThreadPoolExecutor(reward.workers, "grader")
 
     def grade(self, prompt: tasks.Prompt, completion: str, *, step: int, sample: int):
@@ -78,7 +81,7 @@ class Scorer:
         def finish() -> grpo.Scored:
             grades = [grade for future in futures for grade in future.result()]
             return grpo.Scored(
-                _scores(grades),
+                _scores(grades, self._parts),
                 self._facts(texts, grades),
                 _samples(prompts, texts, grades, rollouts),
             )
@@ -99,8 +102,8 @@ class Scorer:
         """Means over completions, by their names in the log."""
         valid = [grade for grade in grades if grade.is_valid]
         facts = {"reward/mean": float(np.mean([g.total for g in valid])) if valid else 0.0}
-        for part in grades[0].parts:
-            values = [g.parts.get(part, 0.0) for g in valid]
+        for part in self._parts:
+            values = [g.parts[part] for g in valid]
             facts[f"reward/{part}"] = float(np.mean(values)) if values else 0.0
         for outcome in verdict.Outcome:
             share = np.mean([grade.outcome == outcome for grade in grades])
@@ -112,12 +115,11 @@ class Scorer:
         return facts
 
 
-def _scores(grades) -> types.Scores:
+def _scores(grades, parts) -> types.Scores:
     return types.Scores(
         reward_B=np.array([grade.total for grade in grades], np.float32),
         parts={
-            part: np.array([grade.parts.get(part, 0.0) for grade in grades], np.float32)
-            for part in grades[0].parts
+            part: np.array([grade.parts[part] for grade in grades], np.float32) for part in parts
         },
         outcome_B=np.array([grade.outcome for grade in grades], np.int32),
         valid_B=np.array([grade.is_valid for grade in grades]),

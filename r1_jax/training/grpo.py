@@ -54,6 +54,18 @@ class GRPOConfig(losses.PolicyLossConfig):
 
     def __post_init__(self):
         super().__post_init__()
+        at_least_one = (
+            "num_steps", "prompts_per_rollout", "num_minibatches", "inner_epochs",
+            "num_microbatches", "max_prompt", "max_response",
+        )  # fmt: skip
+        for name in at_least_one:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.resample < 0 or self.reference_every < 0:
+            raise ValueError(
+                f"resample={self.resample} and reference_every={self.reference_every} cannot be "
+                "negative; 0 switches them off"
+            )
         if self.group_size < 2:
             raise ValueError(
                 f"group_size={self.group_size}: advantage={self.advantage!r} compares a prompt's "
@@ -143,6 +155,8 @@ def train(
     """
     root = keys.root(seed)
     step = int(state.step)
+    if reference is not None and config.reference_every:
+        programs.mix(reference, state.params)  # compiled now: no later step waits for it
     while step < config.num_steps:
         hooks.evaluate(state.params, step)
         limit = config.response_limit(step)
@@ -167,6 +181,7 @@ def train(
             metrics = [place.to_host(row) for row in metrics]
         gap = float(metrics[0]["gap"])  # only the first update sees the weights that sampled
         row = {name: np.mean([m[name] for m in metrics]) for name in metrics[0]} | facts
+        row["ratio/max"] = max(m["ratio/max"] for m in metrics)
         row |= finished.facts | {"gap/sampler_learner_max": gap} | clock.lap()
         del row["gap"]
         hooks.log(step, row, finished.samples)
@@ -201,7 +216,7 @@ def sample_and_score(config, state, programs, hooks, *, root, step, limit, clock
         drawn.append((rollouts, hooks.score(prompts, rollouts, step)))
         if not config.resample:
             return drawn[0]
-        groups = [_has_spread(config, scored().scores) for _, scored in drawn]
+        groups = [_has_spread(config, r, scored().scores, limit) for r, scored in drawn]
         if sum(g.sum() for g in groups) >= config.prompts_per_rollout:
             break
     has_spread = np.concatenate(groups)
@@ -226,29 +241,36 @@ def sample_and_score(config, state, programs, hooks, *, root, step, limit, clock
     return rollouts, lambda: joined
 
 
-def _has_spread(config, scores: types.Scores) -> np.ndarray:
-    """bool [P]: groups whose rewards differ."""
+def _has_spread(config, rollouts, scores: types.Scores, limit: int) -> np.ndarray:
+    """bool [P]: groups whose rewards differ, as the advantages will see them."""
     shape = (-1, config.group_size)
+    reward_B, _ = shaped_reward(config, rollouts, scores, limit)
     return ~np.asarray(
-        advantages.zero_spread(scores.reward_B.reshape(shape), scores.valid_B.reshape(shape))
+        advantages.zero_spread(reward_B.reshape(shape), jnp.asarray(scores.valid_B).reshape(shape))
     )
+
+
+def shaped_reward(
+    config: GRPOConfig, rollouts, scores: types.Scores, limit: int
+) -> tuple[jax.Array, jax.Array]:
+    """(reward_B, include_B): rewards and the loss' rows after `truncated` had its way."""
+    reward_B, include_B = jnp.asarray(scores.reward_B), jnp.asarray(scores.valid_B)
+    truncated_B = overlong.is_truncated(jnp.asarray(rollouts.stop_B))
+    if config.truncated == "zero_reward":
+        return overlong.zero_reward(reward_B, truncated_B), include_B
+    if config.truncated == "mask":
+        return reward_B, overlong.leave_out(include_B, truncated_B)
+    length_B = jnp.asarray(rollouts.length_B)
+    penalty_B = overlong.soft_penalty(length_B, max_length=limit, buffer=config.overlong_buffer)
+    return reward_B + penalty_B, include_B
 
 
 def policy_batch(
     config: GRPOConfig, rollouts, scores: types.Scores, reference_logps, old_logps, limit: int
 ) -> tuple[types.PolicyBatch, dict[str, Any]]:
     """The rows of the update, and facts for the log. limit: tokens, of soft_penalty."""
-    reward_B, valid_B = jnp.asarray(scores.reward_B), jnp.asarray(scores.valid_B)
-    truncated_B = overlong.is_truncated(jnp.asarray(rollouts.stop_B))
-    include_B = valid_B
-    if config.truncated == "zero_reward":
-        reward_B = overlong.zero_reward(reward_B, truncated_B)
-    elif config.truncated == "mask":
-        include_B = overlong.leave_out(include_B, truncated_B)
-    else:
-        reward_B += overlong.soft_penalty(
-            jnp.asarray(rollouts.length_B), max_length=limit, buffer=config.overlong_buffer
-        )
+    valid_B = jnp.asarray(scores.valid_B)
+    reward_B, include_B = shaped_reward(config, rollouts, scores, limit)
     groups = (-1, config.group_size)
     zero_spread_share = diagnostics.zero_spread_share(
         reward_B.reshape(groups), valid_B.reshape(groups)

@@ -23,6 +23,8 @@ class PretrainConfig:
     storage: str = "float32"  # of the weights file that the base is shipped as
 
     def __post_init__(self):
+        if min(self.batch_rows, self.row_length, self.num_microbatches) < 1:
+            raise ValueError("batch_rows, row_length and num_microbatches must be at least 1")
         if self.batch_rows % self.num_microbatches:
             raise ValueError(
                 f"batch_rows={self.batch_rows} does not split into num_microbatches="
