@@ -19,9 +19,12 @@ def get_config():
         "name": "countdown",
         "num_numbers": 3,
         "min_number": 1,
-        "max_number": 20,
+        "max_number": 16,
         "min_target": 10,
-        "max_target": 99,
+        "max_target": 80,
+        "num_train": 4096,
+        "num_validation": 512,
+        "num_test": 512,
     }
     config.model = {
         "vocab_size": 576,
@@ -33,7 +36,7 @@ def get_config():
         "mlp_dim": 384,
     }
     config.corpus = {
-        "num_documents": 200_000,
+        "num_documents": 240_000,
         "guess": 0.35,  # answers without reasoning, most of them wrong
         "steps": 0.35,  # one attempt, not checked, most of them wrong
         "search": 0.20,  # tries, checks, says so, tries again

@@ -2,7 +2,7 @@
 
 Paper section 2.2: GRPO with rule rewards (accuracy + format, equal weight), no SFT. What differs
 from configs/r1_zero_paper.py is the scale alone: a learning rate for a small model, one update a
-rollout, 16 prompts instead of 512, 128 tokens instead of 32,768.
+rollout, 16 prompts instead of 512, 176 tokens instead of 32,768.
 
 Command:   python -m r1_jax train --config=configs/r1_zero_countdown.py --workdir=runs/first
 Hardware:  two CPU cores, 2 GiB
@@ -15,6 +15,7 @@ def get_config():
     config = base_countdown.get_config()
     config.base = "bases/countdown.safetensors"
     config.optim = {"learning_rate": 1e-4}
+    config.sampling = {"num_slots": 64}
     config.grpo = {
         "num_steps": 120,
         "prompts_per_rollout": 16,
@@ -24,7 +25,7 @@ def get_config():
         "kl_coef": 0.001,
         "reference_every": 400,
         "max_prompt": 24,
-        "max_response": 128,
+        "max_response": 176,
     }
     config.eval = {"num_problems": 512, "num_problems_between": 64, "every": 20}
     config.checkpoint = {"every": 20}
