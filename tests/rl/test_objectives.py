@@ -153,6 +153,15 @@ def test_epsilon_ten_cuts_only_good_tokens_above_eleven():
     assert binds_BT.tolist() == [[False] * 4 + [True] * 2, [False] * 6]
 
 
+def test_advantage_and_old_policy_are_constants():
+    def loss(advantage_B, olds_BT):
+        ratio_BT = objectives.token_ratio(jnp.zeros((2, 1)), olds_BT)
+        return jnp.sum(objectives.clipped(ratio_BT, advantage_B, clip_low=0.2, clip_high=0.2))
+
+    gradients = jax.grad(loss, (0, 1))(jnp.array([1.0, -1.0]), jnp.zeros((2, 1)))
+    assert all(np.all(np.asarray(gradient) == 0) for gradient in gradients)
+
+
 @pytest.mark.parametrize("clip", [(0.0, 0.2), (0.2, 0.0), (-0.1, 0.2), (float("nan"), 0.2)])
 def test_a_clip_range_must_be_positive(clip):
     arguments = (jnp.ones((1, 1)), jnp.ones(1))
