@@ -10,17 +10,17 @@ from r1_jax.reports import completions, figures, markup, runs, style, summary
 
 # The browser itself refuses every request and every script: nothing a model wrote can run.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-_MOST_CHIPS = 16
 _HOW_TO_READ = (
     "Faint lines are single steps, full ones their moving mean; dots are evaluations on held-out "
     "problems; the numbers at the right are the last values. Bands over several runs span the "
     "lowest and the highest of them."
 )
-# What a reader asks first of a run's configuration: dotted keys or their ends, in this order.
+# What a reader asks first of a run's configuration, in this order.
 _HIGHLIGHTS = (
-    "task.name dataset num_numbers max_number max_target num_layers embed_dim num_steps "
-    "learning_rate num_prompts prompts_per_step group_size kl_coef clip_low clip_high temperature "
-    "max_new_tokens accuracy_weight format_weight random_weight"
+    "base task.name task.dataset task.num_numbers task.max_target model.num_layers model.embed_dim "
+    "optim.learning_rate grpo.num_steps grpo.prompts_per_rollout grpo.group_size "
+    "grpo.num_minibatches grpo.kl_coef grpo.clip_low grpo.clip_high grpo.max_response "
+    "sampling.temperature reward.accuracy_weight reward.format_weight reward.random_weight"
 ).split()
 
 
@@ -75,15 +75,10 @@ def _subtitle(members: Sequence[runs.Run]) -> str:
 
 def _chips(run: runs.Run) -> str:
     leaves = dict(runs.flatten(run.config))
-    chips = {
-        key: value
-        for name in _HIGHLIGHTS
-        for key, value in leaves.items()
-        if (key == name or key.endswith(f".{name}")) and value not in ("", None)
-    }
     items = "".join(
-        f"<li>{markup.escape(key)} <b>{markup.escape(markup.number(value))}</b></li>"
-        for key, value in list(chips.items())[:_MOST_CHIPS]
+        f"<li>{markup.escape(key)} <b>{markup.escape(markup.number(leaves[key]))}</b></li>"
+        for key in _HIGHLIGHTS
+        if leaves.get(key) not in ("", None)
     )
     return f'<ul class="chips">{items}</ul>' if items else ""
 

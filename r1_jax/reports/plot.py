@@ -1,6 +1,7 @@
 """Figures drawn: figures.Figure and groups of runs in, PNG bytes out."""
 
 import io
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,8 +25,7 @@ _STYLE: dict[Any, Any] = {
     "axes.grid": True,
     "axes.axisbelow": True,
     "grid.color": "#e4e8ec",
-    "legend.framealpha": 0.85,
-    "legend.edgecolor": "none",
+    "legend.frameon": False,
     "legend.fontsize": 9,
 }
 
@@ -39,8 +39,9 @@ def png(figure: figures.Figure, groups: Sequence[runs.Group]) -> bytes:
     from matplotlib.figure import Figure
 
     count = len(figure.panels)
+    height = 3.3 if len(groups) == 1 else 3.8  # inches; the legend is longer
     with matplotlib.rc_context(_STYLE):
-        canvas = Figure(figsize=(5.2 * count, 3.3), layout="constrained", dpi=160)
+        canvas = Figure(figsize=(5.2 * count, height), layout="constrained", dpi=160)
         for axes, panel in zip(
             canvas.subplots(1, count, squeeze=False)[0], figure.panels, strict=True
         ):
@@ -51,7 +52,6 @@ def png(figure: figures.Figure, groups: Sequence[runs.Group]) -> bytes:
 
 
 def _draw_panel(axes, panel: figures.Panel, groups: Sequence[runs.Group]) -> None:
-    axes.set_title(panel.title, loc="left", fontsize=10.5, fontweight="bold", color=_INK)
     axes.set_xlabel("step")
     is_alone = len(groups) == 1
     lines = [
@@ -74,6 +74,10 @@ def _draw_panel(axes, panel: figures.Panel, groups: Sequence[runs.Group]) -> Non
             if is_alone or i == 0:
                 last = np.flatnonzero(np.isfinite(curve.value_N))[-1]
                 ends.append((curve.step_N[last], curve.value_N[last], look["color"]))
+    rows = _legend(axes, [figures.label(*line) for line in lines], [g.label for g in groups])
+    axes.set_title(
+        panel.title, loc="left", pad=7 + 15 * rows, fontsize=10.5, fontweight="bold", color=_INK
+    )
     if not axes.lines:
         axes.grid(False)
         axes.set(xticks=[], yticks=[])
@@ -81,11 +85,13 @@ def _draw_panel(axes, panel: figures.Panel, groups: Sequence[runs.Group]) -> Non
         return
     _scale(axes, panel)
     _label_ends(axes, panel, ends)
-    _legend(axes, [figures.label(*line) for line in lines], [group.label for group in groups])
 
 
-def _legend(axes, lines: Sequence[str], groups: Sequence[str]) -> None:
-    """Explains colours, and dash patterns if there are groups of several lines."""
+def _legend(axes, lines: Sequence[str], groups: Sequence[str]) -> int:
+    """Explains colours, and dash patterns if groups have several lines; returns the rows it takes.
+
+    It lies between title and axes, where it covers no data.
+    """
     from matplotlib.lines import Line2D
 
     colored = lines if len(groups) == 1 else groups
@@ -99,8 +105,21 @@ def _legend(axes, lines: Sequence[str], groups: Sequence[str]) -> None:
         for i, label in enumerate(dashed)
         if len(dashed) > 1
     ]
-    if handles:
-        axes.legend(handles=handles, loc="best", handlelength=1.8, borderaxespad=0.3)
+    if not handles:
+        return 0
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    columns = max(1, min(len(handles), 54 // (longest + 5)))  # about 54 letters fit in a row
+    axes.legend(
+        handles=handles,
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=columns,
+        handlelength=1.6,
+        columnspacing=1.4,
+        borderaxespad=0.2,
+        borderpad=0.1,
+    )
+    return math.ceil(len(handles) / columns)
 
 
 def _draw_curve(axes, curve: curves.Curve, look: dict[str, Any], has_raw: bool) -> None:
@@ -123,11 +142,12 @@ def _scale(axes, panel: figures.Panel) -> None:
     if panel.is_share:
         axes.set_ylim(-0.02, 1.02)
         axes.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=0))
-    elif panel.is_log and all((line.get_ydata() > 0).all() for line in axes.lines):
+        return
+    values = np.concatenate([line.get_ydata() for line in axes.lines])
+    if panel.is_log and np.nanmin(values) > 0:
         axes.set_yscale("log")
-    else:
-        low, high = axes.get_ylim()
-        axes.set_ylim(min(low, 0.0), high)  # an axis that starts at 0 does not exaggerate
+    elif np.nanmin(values) >= 0:  # an axis that starts at 0 does not exaggerate
+        axes.set_ylim(0.0, axes.get_ylim()[1] if np.nanmax(values) > 0 else 1.0)
 
 
 def _label_ends(axes, panel: figures.Panel, ends) -> None:

@@ -30,9 +30,12 @@ def facts(run: runs.Run) -> list[Fact]:
     votes = "cons@16" if "cons@16" in juries or not juries else juries[-1]
     steps = f"step {first['step']} -> {last.get('step', '-')}"
     total, phases = _seconds(run)
-    interval = _interval(last or first)
+    size = _size(last or first)
+    if last and size != _size(first):
+        size = f"{size} (base {_size(first)})"
+    remark = f"{_interval(last or first)}{size}, {steps}"
     return [
-        _fact("pass@1", "pass@1", first, last, ".3f", f"{interval}{_size(first)}, {steps}"),
+        _fact("pass@1", "pass@1", first, last, ".3f", remark),
         _fact(votes, votes, first, last, ".3f", ""),
         _fact("mean length", "length/mean", first, last, ".1f", "tokens", with_ratio=True),
         _fact(

@@ -14,7 +14,7 @@ CONFIG = {
     "model": {"num_layers": 4, "embed_dim": 128},
     "grpo": {"group_size": 16, "kl_coef": 0.001, "clip_low": 0.2, "clip_high": 0.28},
     "optim": {"learning_rate": 1e-4},
-    "num_steps": 300,
+    "reward": {"accuracy_weight": 1.0, "format_weight": 1.0},
 }
 
 
@@ -89,7 +89,8 @@ def make_run(tmp_path):
                     uids = range(step * 2, step * 2 + 2)
                     metrics.samples(step, _samples(rng, uids, 4, accuracy, attempts))
         if files:
-            config = json.loads(json.dumps(CONFIG)) | {"seed": seed, "num_steps": num_steps}
+            config = json.loads(json.dumps(CONFIG)) | {"seed": seed}
+            config["grpo"]["num_steps"] = num_steps
             for key, value in changes.items():
                 config["grpo"][key] = value
             (path / "config.json").write_text(json.dumps(config))

@@ -72,6 +72,12 @@ def test_fewer_samples_than_sixteen_show_the_vote_there_is():
     assert summary.lines(run(evals=evals))[1] == "cons@4               0.300 ->    0.500"
 
 
+def test_evaluations_of_different_size_each_say_theirs():
+    small = EVALS[2] | {"num_problems": 64}
+    line = summary.lines(run(evals=[EVALS[0], small]))[0]
+    assert "64 problems x 16 samples (base 512 problems x 16 samples), step 0 -> 100" in line
+
+
 def test_a_base_of_zero_gives_no_ratio():
     evals = [{"step": 0, "length/mean": 0.0}, {"step": 9, "length/mean": 5.0}]
     assert summary.lines(run(evals=evals))[2] == "mean length            0.0 ->      5.0   tokens"
