@@ -51,7 +51,7 @@ def describe(cls):
     return _describe(cls, "", dataclasses.MISSING)
 
 
-def to_dict(obj):
+def to_dict(obj) -> Any:
     """Returns the dataclass instance `obj` as nested plain dicts and lists, ready for JSON.
 
     build(type(obj), to_dict(obj)) == obj.

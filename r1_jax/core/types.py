@@ -2,8 +2,11 @@
 
 import dataclasses
 import typing
+from typing import Any
 
 import jax
+
+Array = Any  # a jax.Array on devices, a np.ndarray on the host: the same pytrees travel both ways
 
 
 @typing.dataclass_transform(frozen_default=True)
@@ -18,9 +21,9 @@ def _pytree(cls):
 class PromptBatch:
     """P prompts, padded on the right."""
 
-    tokens_PT: jax.Array  # int32; row p holds length_P[p] prompt tokens, then padding
-    length_P: jax.Array  # int32, tokens
-    uid_P: jax.Array  # int32, the problem's identity: unique in its task over all splits
+    tokens_PT: Array  # int32; row p holds length_P[p] prompt tokens, then padding
+    length_P: Array  # int32, tokens
+    uid_P: Array  # int32, the problem's identity: unique in its task over all splits
 
 
 @_pytree
@@ -31,47 +34,47 @@ class Rollouts:
     lengths, never from a token's value.
     """
 
-    tokens_BT: jax.Array  # int32
-    prompt_length_B: jax.Array  # int32, tokens
-    length_B: jax.Array  # int32, generated tokens, the stop token included
-    logps_BT: jax.Array  # float32 nats: log p of tokens_BT[b, t] as sampled; 0 off the completion
-    stop_B: jax.Array  # int32: the stop token that ended the row, -1 if it was cut off
-    uid_B: jax.Array  # int32, the prompt's uid
-    sample_B: jax.Array  # int32, index within the group
-    policy_step: jax.Array  # int32 scalar: optimiser updates behind the sampling policy
-    slot_steps: jax.Array  # int32 scalar: tokens the decode loop had room for; sum(length_B) used
+    tokens_BT: Array  # int32
+    prompt_length_B: Array  # int32, tokens
+    length_B: Array  # int32, generated tokens, the stop token included
+    logps_BT: Array  # float32 nats: log p of tokens_BT[b, t] as sampled; 0 off the completion
+    stop_B: Array  # int32: the stop token that ended the row, -1 if it was cut off
+    uid_B: Array  # int32, the prompt's uid
+    sample_B: Array  # int32, index within the group
+    policy_step: Array  # int32 scalar: optimiser updates behind the sampling policy
+    slot_steps: Array  # int32 scalar: tokens the decode loop had room for; sum(length_B) used
 
 
 @_pytree
 class Scores:
     """What the rewards said of B completions."""
 
-    reward_B: jax.Array  # float32: weighted sum of the parts
-    parts: dict[str, jax.Array]  # float32 [B] each, unweighted
-    outcome_B: jax.Array  # int32: rewards.verdict.Outcome of the accuracy part
-    valid_B: jax.Array  # bool: False where a grader failed; such rows leave baseline and loss
+    reward_B: Array  # float32: weighted sum of the parts
+    parts: dict[str, Array]  # float32 [B] each, unweighted
+    outcome_B: Array  # int32: rewards.verdict.Outcome of the accuracy part
+    valid_B: Array  # bool: False where a grader failed; such rows leave baseline and loss
 
 
 @_pytree
 class PolicyBatch:
     """One minibatch of the policy update: B rows of T positions."""
 
-    tokens_BT: jax.Array  # int32, as in Rollouts
-    prompt_length_B: jax.Array  # int32, tokens
-    length_B: jax.Array  # int32, generated tokens
-    behavior_logps_BT: jax.Array  # float32 nats under the policy that sampled
-    old_logps_BT: jax.Array | None  # float32 nats, the learner's own before the first update
-    reference_logps_BT: jax.Array | None  # float32 nats; None when no KL term is used
-    advantage_B: jax.Array  # float32
-    include_B: jax.Array  # bool: rows that take part in the loss
+    tokens_BT: Array  # int32, as in Rollouts
+    prompt_length_B: Array  # int32, tokens
+    length_B: Array  # int32, generated tokens
+    behavior_logps_BT: Array  # float32 nats under the policy that sampled
+    old_logps_BT: Array | None  # float32 nats, the learner's own before the first update
+    reference_logps_BT: Array | None  # float32 nats; None when no KL term is used
+    advantage_B: Array  # float32
+    include_B: Array  # bool: rows that take part in the loss
 
 
 @_pytree
 class WeightedSum:
     """A mean in two parts, so that microbatches add up exactly: mean = total / weight."""
 
-    total: jax.Array
-    weight: jax.Array
+    total: Array
+    weight: Array
 
     def __add__(self, other: "WeightedSum") -> "WeightedSum":
         return WeightedSum(self.total + other.total, self.weight + other.weight)

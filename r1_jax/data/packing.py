@@ -5,14 +5,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from r1_jax.core import types
+
 
 class Packed(NamedTuple):
     """B rows of T positions. A document never sees another: attention stays in its segment."""
 
-    tokens_BT: np.ndarray  # int32; pad_id where segment is 0
-    segment_BT: np.ndarray  # int32: 0 is padding, 1, 2, ... the documents of a row
-    position_BT: np.ndarray  # int32: index within the document, 0 on padding
-    weight_BT: np.ndarray  # float32: what predicting this token counts in the loss, 0 on padding
+    tokens_BT: types.Array  # int32; pad_id where segment is 0
+    segment_BT: types.Array  # int32: 0 is padding, 1, 2, ... the documents of a row
+    position_BT: types.Array  # int32: index within the document, 0 on padding
+    weight_BT: types.Array  # float32: what predicting this token counts in the loss, 0 on padding
 
 
 def pack(

@@ -1,6 +1,7 @@
 """Norm, rotary, linear, SwiGLU and embedding: the parts a block is made of."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import flax.linen as nn
 import jax
@@ -23,6 +24,18 @@ def rotary(x_BTNH: jax.Array, position_BT: jax.Array, theta: float) -> jax.Array
     return jnp.concatenate([x1 * cos - x2 * sin, x2 * cos + x1 * sin], axis=-1).astype(x_BTNH.dtype)
 
 
+def parameter(
+    module: nn.Module,
+    name: str,
+    initializer: nn.initializers.Initializer,
+    shape: Sequence[int],
+    axes: Sequence[str],
+) -> jax.Array:
+    """The float32 parameter `name` of a module: shape, logical axes and initialiser, said once."""
+    boxed = module.param(name, nn.with_logical_partitioning(initializer, tuple(axes)), shape)
+    return cast(jax.Array, boxed)  # linen unboxes; its annotation does not say so
+
+
 class RMSNorm(nn.Module):
     """x / rms(x) * scale over the last axis, in float32 (arXiv:1910.07467)."""
 
@@ -30,11 +43,7 @@ class RMSNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x_BTD):
-        scale_D = self.param(
-            "scale",
-            nn.with_logical_partitioning(nn.initializers.ones, ("embed",)),
-            (x_BTD.shape[-1],),
-        )
+        scale_D = parameter(self, "scale", nn.initializers.ones, x_BTD.shape[-1:], ("embed",))
         x32_BTD = x_BTD.astype(jnp.float32)
         rms_BT1 = jnp.sqrt(jnp.mean(x32_BTD**2, axis=-1, keepdims=True) + self.epsilon)
         return (x32_BTD / rms_BT1 * scale_D[None, None, :]).astype(x_BTD.dtype)
@@ -55,19 +64,14 @@ class Linear(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        kernel = self.param(
-            "kernel",
-            nn.with_logical_partitioning(nn.initializers.normal(self.init_std), self.axes),
-            (*self.in_shape, *self.out_shape),
-        )
+        shape = (*self.in_shape, *self.out_shape)
+        kernel = parameter(self, "kernel", nn.initializers.normal(self.init_std), shape, self.axes)
         num_in = len(self.in_shape)
         contracted = tuple(range(x.ndim - num_in, x.ndim)), tuple(range(num_in))
         y = jax.lax.dot_general(x, kernel.astype(x.dtype), (contracted, ((), ())))
         if self.bias:
-            bias = self.param(
-                "bias",
-                nn.with_logical_partitioning(nn.initializers.zeros, self.axes[num_in:]),
-                self.out_shape,
+            bias = parameter(
+                self, "bias", nn.initializers.zeros, self.out_shape, self.axes[num_in:]
             )
             lead = (1,) * (y.ndim - len(self.out_shape))
             y = y + bias.astype(x.dtype).reshape(lead + tuple(self.out_shape))

@@ -2,7 +2,7 @@
 
 import dataclasses
 import operator
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -67,19 +67,12 @@ class Transformer(nn.Module):
         tokens_BT, position_BT: int32. segment_BT: int32 document numbers of packed rows, or None.
         """
         c = self.config
-        table_VD = self.param(
-            "embedding",
-            nn.with_logical_partitioning(nn.initializers.normal(c.init_std), ("vocab", "embed")),
-            (c.vocab_size, c.embed_dim),
+        normal = nn.initializers.normal(c.init_std)
+        table_VD = layers.parameter(
+            self, "embedding", normal, (c.vocab_size, c.embed_dim), ("vocab", "embed")
         )
-        if not c.tied_embeddings:
-            self.param(
-                "head",
-                nn.with_logical_partitioning(
-                    nn.initializers.normal(c.init_std), ("embed", "vocab")
-                ),
-                (c.embed_dim, c.vocab_size),
-            )
+        if not c.tied_embeddings:  # read by heads.kernel
+            layers.parameter(self, "head", normal, (c.embed_dim, c.vocab_size), ("embed", "vocab"))
         names = ("batch", "length", "act_embed")
         x_BTD = layers.embed(table_VD, tokens_BT, names, jnp.dtype(c.compute_dtype))
         body = _SequenceLayer
@@ -89,7 +82,7 @@ class Transformer(nn.Module):
             body,
             variable_axes={"params": 0},
             split_rngs={"params": True},
-            in_axes=nn.broadcast,
+            in_axes=cast(Any, nn.broadcast),
             length=c.num_layers,
             metadata_params={nn.PARTITION_NAME: "layers"},
         )(c, collect, name="layers")(x_BTD, position_BT, segment_BT)
@@ -115,13 +108,14 @@ def forward(
     segment_BT: jax.Array | None = None,
     *,
     collect: bool = False,
-):
+) -> tuple[jax.Array, Any]:
     """(hidden_BTD, kv or None) of whole sequences; positions count from 0 unless given."""
     if position_BT is None:
         position_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1])[None, :], tokens_BT.shape)
-    return Transformer(config).apply(
+    out = Transformer(config).apply(
         {"params": params}, tokens_BT, position_BT, segment_BT, collect=collect
     )
+    return cast(tuple[jax.Array, Any], out)
 
 
 def unstack(config: model_config.ModelConfig, params: Params) -> tuple[Params, ...]:
@@ -154,7 +148,8 @@ def step(
         mix = kv_cache.attend(cache, layer, slot)
         x_B1D, kv = Block(config).apply({"params": block}, x_B1D, position_B1, mix)
         written.append(kv)
-    x_B1D = layers.RMSNorm(config.norm_epsilon).apply({"params": params["final_norm"]}, x_B1D)
+    norm = layers.RMSNorm(config.norm_epsilon)
+    x_B1D = cast(jax.Array, norm.apply({"params": params["final_norm"]}, x_B1D))
     ring_k, ring_v = zip(*written, strict=True)
     older = dataclasses.replace(cache, ring_k=ring_k, ring_v=ring_v, age_B=cache.age_B + 1)
     return x_B1D[:, 0], older

@@ -115,7 +115,7 @@ class Scored(NamedTuple):
     """What the scorer says of a rollout, host side."""
 
     scores: types.Scores
-    facts: dict[str, float]  # means over completions, for the log
+    facts: dict[str, Any]  # means over completions, for the log
     samples: list[dict[str, Any]]  # one row a completion, for samples/
 
 
@@ -175,15 +175,19 @@ def train(
             )
         with clock.phase("update"):
             metrics = []
-            for order in minibatches(config, root, step, len(batch.advantage_B)):
+            orders = minibatches(config, root, step, len(batch.advantage_B))
+            for order in orders:
                 state, row = programs.update(state, batch, order)
                 metrics.append(row)
             metrics = [place.to_host(row) for row in metrics]
-        gap = float(metrics[0]["gap"])  # only the first update sees the weights that sampled
-        row = {name: np.mean([m[name] for m in metrics]) for name in metrics[0]} | facts
+        # Only the first update sees the weights that sampled.
+        gap, gap_b = float(metrics[0]["gap"]), metrics[0]["rows"]["gap"]
+        for i, row_gap in zip(orders[0], gap_b, strict=True):
+            finished.samples[i]["gap"] = float(row_gap)
+        names = metrics[0].keys() - {"rows", "gap"}
+        row = {name: np.mean([m[name] for m in metrics]) for name in sorted(names)} | facts
         row["ratio/max"] = max(m["ratio/max"] for m in metrics)
         row |= finished.facts | {"gap/sampler_learner_max": gap} | clock.lap()
-        del row["gap"]
         hooks.log(step, row, finished.samples)
         if not gap <= config.gap_bound:
             raise RuntimeError(
@@ -206,7 +210,7 @@ def sample_and_score(config, state, programs, hooks, *, root, step, limit, clock
     Without resampling, grading goes on while the caller keeps the device busy; with it the rewards
     decide what is sampled next and are waited for here.
     """
-    drawn = []
+    drawn, groups = [], []
     for attempt in range(config.resample + 1):
         prompts, batch = hooks.next_prompts()
         with clock.phase("rollout"):
@@ -322,12 +326,16 @@ def minibatches(config: GRPOConfig, root, step: int, num_rows: int) -> Sequence[
 def make_update(update):
     """update(state, PolicyBatch, rows): one update on those rows, shortest first.
 
-    Sorting by length puts rows of like length into one microbatch, where padding is cut off.
+    Sorting by length puts rows of like length into one microbatch, where padding is cut off;
+    metrics["rows"] comes back in the order of `rows`.
     """
 
     def on_rows(state, batch: types.PolicyBatch, rows_b):
         length_b = (batch.prompt_length_B + batch.length_B)[rows_b]
-        rows_b = rows_b[jnp.argsort(length_b)]
-        return update(state, jax.tree.map(lambda x: x[rows_b], batch))
+        by_length_b = jnp.argsort(length_b)
+        sorted_b = rows_b[by_length_b]
+        state, metrics = update(state, jax.tree.map(lambda x: x[sorted_b], batch))
+        as_given_b = jnp.argsort(by_length_b)
+        return state, metrics | {"rows": jax.tree.map(lambda x: x[as_given_b], metrics["rows"])}
 
     return on_rows

@@ -36,7 +36,7 @@ def make_next_token(model: model_config.ModelConfig) -> step.Loss:
         num_tokens = jnp.sum(batch.weight_BT)
         total = types.WeightedSum(-jnp.sum(logps_BT * batch.weight_BT), num_tokens)
         entropy = types.WeightedSum(jnp.sum(entropy_BT * batch.weight_BT), num_tokens)
-        return step.LossOutput(total, {"entropy": entropy}, {})
+        return step.LossOutput(total, {"entropy": entropy}, {}, {})
 
     return loss
 
@@ -115,6 +115,7 @@ def make_policy(
         behavior_BT = jnp.where(mask_BT, batch.behavior_logps_BT, 0.0)
         old_BT = behavior_BT
         if config.importance_cap:
+            assert batch.old_logps_BT is not None  # grpo.train scores them when the cap is set
             old_BT = jnp.where(mask_BT, batch.old_logps_BT, 0.0)
         if config.ratio == "token":
             ratio_BT = objectives.token_ratio(logps_BT, old_BT)
@@ -142,10 +143,11 @@ def make_policy(
         aggregated = objectives.aggregate(
             loss_BT, mask_BT, batch.include_B, how=config.aggregation, max_length=max_length
         )
+        gap_B = diagnostics.gap_by_row(logps_BT, behavior_BT, mask_BT)
         maxima = {
-            "gap": diagnostics.gap_max(logps_BT, behavior_BT, mask_BT),
+            "gap": jnp.max(gap_B),
             "ratio/max": diagnostics.ratio_spread(ratio_BT, included_BT)["max"],
         }
-        return step.LossOutput(aggregated, means, maxima)
+        return step.LossOutput(aggregated, means, maxima, {"gap": gap_B})
 
     return loss

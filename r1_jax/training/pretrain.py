@@ -64,6 +64,6 @@ def train(
     for step in range(int(state.step), num_steps(config, rows)):
         chosen = order[step * config.batch_rows : (step + 1) * config.batch_rows]
         state, metrics = update(state, put(packing.Packed(*(x[chosen] for x in rows))))
-        log(step, place.to_host(metrics))
+        log(step, {k: v for k, v in place.to_host(metrics).items() if k != "rows"})
         save(state)
     return state

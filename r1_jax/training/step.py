@@ -20,6 +20,7 @@ class LossOutput:
     loss: types.WeightedSum
     means: dict[str, types.WeightedSum]
     maxima: dict[str, jax.Array]  # float32 scalars, combined by max
+    rows: dict[str, jax.Array]  # [b], one value a row of the batch
 
 
 Loss = Callable[[Any, Any], LossOutput]  # (params, batch) -> LossOutput
@@ -27,12 +28,13 @@ Loss = Callable[[Any, Any], LossOutput]  # (params, batch) -> LossOutput
 
 def make_update(
     loss: Loss, tx: optax.GradientTransformation, *, num_microbatches: int = 1
-) -> Callable[[train_state.TrainState, Any], tuple[train_state.TrainState, dict[str, jax.Array]]]:
+) -> Callable[[train_state.TrainState, Any], tuple[train_state.TrainState, dict[str, Any]]]:
     """update(state, batch) -> (new state, metrics), one optimiser step on the whole batch.
 
     The batch's leading axis is cut into num_microbatches, whose summed gradients are divided by the
     summed weight: the same gradient for any number of them. A non-finite gradient is never applied:
-    parameters and optimiser state stay, the step counts, `update/skipped` is 1.
+    parameters and optimiser state stay, the step counts, `update/skipped` is 1. metrics["rows"]
+    holds what the loss says of each row, in the batch's order.
     """
 
     def total(params, microbatch):
@@ -42,14 +44,17 @@ def make_update(
     def accumulate(carry, microbatch_and_params):
         microbatch, params = microbatch_and_params
         (_, out), grads = jax.value_and_grad(total, has_aux=True)(params, microbatch)
+        rows, out = out.rows, dataclasses.replace(out, rows={})
         if carry is None:
-            return grads, out
+            return (grads, out), rows
         old_grads, old = carry
-        return jax.tree.map(jnp.add, old_grads, grads), LossOutput(
+        added = LossOutput(
             old.loss + out.loss,
             {name: old.means[name] + out.means[name] for name in out.means},
             {name: jnp.maximum(old.maxima[name], out.maxima[name]) for name in out.maxima},
+            rows={},
         )
+        return (jax.tree.map(jnp.add, old_grads, grads), added), rows
 
     def update(state: train_state.TrainState, batch):
         def cut(x):
@@ -58,11 +63,12 @@ def make_update(
         pieces = jax.tree.map(cut, batch)
         first = jax.tree.map(lambda x: x[0], pieces)
         rest = jax.tree.map(lambda x: x[1:], pieces)
-        carry = accumulate(None, (first, state.params))
+        carry, rows = accumulate(None, (first, state.params))
         if num_microbatches > 1:
-            carry, _ = jax.lax.scan(
-                lambda c, piece: (accumulate(c, (piece, state.params)), None), carry, rest
+            carry, more = jax.lax.scan(
+                lambda c, piece: accumulate(c, (piece, state.params)), carry, rest
             )
+            rows = jax.tree.map(lambda x, xs: jnp.concatenate([x, xs.ravel()]), rows, more)
         grads, out = carry
         weight = jnp.maximum(out.loss.weight, 1e-9)  # an empty batch has gradient 0, not NaN
         grads = jax.tree.map(lambda g: g / weight, grads)
@@ -80,7 +86,7 @@ def make_update(
         metrics |= {
             name: mean.total / jnp.maximum(mean.weight, 1e-9) for name, mean in out.means.items()
         }
-        metrics |= out.maxima
+        metrics |= out.maxima | {"rows": rows}
         return train_state.TrainState(state.step + 1, params, opt_state), metrics
 
     return update
