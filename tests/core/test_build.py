@@ -209,3 +209,27 @@ def test_describe_lists_every_key_with_the_default_it_really_has():
     assert rows["sampling"][1] == "None"
     assert rows["sampling.top_p"] == ("float", "1.0")
     assert "optim" not in rows
+
+
+def test_an_int_stays_an_int_where_both_are_allowed():
+    @dataclasses.dataclass(frozen=True)
+    class Either:
+        value: float | int = 0
+
+    assert type(build.build(Either, {"value": 3}).value) is int
+    assert type(build.build(Either, {"value": 3.0}).value) is float
+
+
+def test_of_two_keys_elsewhere_the_one_nearer_to_the_root_is_advised():
+    @dataclasses.dataclass(frozen=True)
+    class Deep:
+        optim: Optim = dataclasses.field(default_factory=Optim)
+
+    @dataclasses.dataclass(frozen=True)
+    class Outer:
+        deep: Deep = dataclasses.field(default_factory=Deep)
+        zone: Optim = dataclasses.field(default_factory=Optim)
+        zzzz: Deep = dataclasses.field(default_factory=Deep)
+
+    with pytest.raises(ValueError, match=r"did you mean zone\.warmup_steps\?"):
+        build.build(Outer, {"warmup_steps": 3})
