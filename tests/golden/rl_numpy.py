@@ -1,7 +1,7 @@
 """Slow references for r1_jax/rl, from the papers: Python loops over float64, gradients by hand.
 
 Written from the equations and not from r1_jax/rl, which it does not import. Every gradient here
-is derived on paper, and tests/rl/test_golden.py compares each with central differences.
+is derived on paper, and test_rl_numpy.py beside it compares each with central differences.
 Names: d = log policy - log old (or reference), A advantage, L the loss (smaller is better).
 """
 
