@@ -34,7 +34,6 @@ class _Slots:
     hidden_BD: jax.Array  # what the next token is drawn from
     request_B: jax.Array  # int32: the completion a slot works on, or IDLE
     active_B: jax.Array  # bool
-    key_B: jax.Array  # the completion's own noise stream
     start_B: jax.Array  # int32: ring slot of the completion's first token
     length_B: jax.Array  # int32: tokens drawn so far
     stop_B: jax.Array  # int32: stop token drawn, or IDLE
@@ -76,9 +75,9 @@ def make_generate(
         kernel_DV = heads.kernel(model, params)
         blocks = transformer.unstack(model, params)
 
-        def noise_key(request):
-            of_prompt = jax.random.fold_in(key, uid_of_request[request])
-            return jax.random.fold_in(of_prompt, sample_of_request[request])
+        fold_in = jax.vmap(jax.random.fold_in)
+        of_prompt = jax.vmap(partial(jax.random.fold_in, key))(uid_of_request)
+        key_of_request = fold_in(of_prompt, sample_of_request)
 
         def fill(slots: _Slots) -> _Slots:
             """Hands waiting completions to idle slots, in order."""
@@ -90,14 +89,12 @@ def make_generate(
             cache = kv_cache.fill(
                 slots.cache, fresh_B, source_B, prompt_k, prompt_v, batch.length_P
             )
-            key_B = jax.vmap(noise_key)(jnp.maximum(request_B, 0))
             return dataclasses.replace(
                 slots,
                 cache=cache,
                 hidden_BD=jnp.where(fresh_B[:, None], first_hidden_PD[source_B], slots.hidden_BD),
                 request_B=jnp.where(fresh_B, request_B, slots.request_B),
                 active_B=slots.active_B | fresh_B,
-                key_B=jnp.where(fresh_B, key_B, slots.key_B),
                 start_B=jnp.where(fresh_B, slots.slot % max_response, slots.start_B),
                 length_B=jnp.where(fresh_B, 0, slots.length_B),
                 stop_B=jnp.where(fresh_B, IDLE, slots.stop_B),
@@ -109,8 +106,9 @@ def make_generate(
             logits_BV = heads.logits(slots.hidden_BD, kernel_DV)
             logits_BV = place.constrain(logits_BV, "batch", "act_vocab")
             logits_BV = sampling_logits.adjust(sampling, logits_BV)
-            token_key_B = jax.vmap(jax.random.fold_in)(slots.key_B, slots.length_B)
-            uniform_B = jax.vmap(partial(jax.random.uniform, dtype=jnp.float32))(token_key_B)
+            key_B = key_of_request[jnp.maximum(slots.request_B, 0)]
+            draw_uniform = jax.vmap(partial(jax.random.uniform, dtype=jnp.float32))
+            uniform_B = draw_uniform(fold_in(key_B, slots.length_B))
             token_B, logp_B = sampling_logits.draw(logits_BV, uniform_B)
 
             column = slots.slot % max_response
@@ -171,7 +169,6 @@ def make_generate(
             hidden_BD=jnp.zeros((num_slots, model.embed_dim), first_hidden_PD.dtype),
             request_B=none_B,
             active_B=jnp.zeros(num_slots, bool),
-            key_B=jax.vmap(noise_key)(jnp.zeros(num_slots, jnp.int32)),
             start_B=jnp.zeros(num_slots, jnp.int32),
             length_B=jnp.zeros(num_slots, jnp.int32),
             stop_B=none_B,

@@ -69,12 +69,16 @@ def draw(logits_BV: jax.Array, uniform_B: jax.Array) -> tuple[jax.Array, jax.Arr
     """(token_B int32, logp_B float32): the inverse of the cumulative distribution at uniform_B.
 
     One uniform number in [0, 1) a row instead of one Gumbel a vocabulary entry. A token of
-    probability 0 is never drawn.
+    probability 0 is never drawn, not even where the cumulative sum, which XLA computes as a tree,
+    rises across such a token by a rounding error.
     """
     logps_BV = jax.nn.log_softmax(logits_BV, axis=-1)
-    cumulative_BV = jnp.cumsum(jnp.exp(logps_BV), axis=-1)
-    total_B = cumulative_BV[:, -1]
-    below_total_B = jnp.nextafter(total_B, jnp.zeros_like(total_B))
-    point_B = jnp.minimum(uniform_B * total_B, below_total_B)
-    token_B = jnp.sum(cumulative_BV <= point_B[:, None], axis=-1).astype(jnp.int32)
+    probability_BV = jnp.exp(logps_BV)
+    cumulative_BV = jnp.cumsum(probability_BV, axis=-1)
+    point_B = uniform_B * cumulative_BV[:, -1]
+    possible_BV = probability_BV > 0
+    beyond_BV = possible_BV & (cumulative_BV > point_B[:, None])
+    index_1V = jnp.arange(logits_BV.shape[-1], dtype=jnp.int32)[None, :]
+    last_B = jnp.max(jnp.where(possible_BV, index_1V, 0), axis=-1)  # where the sum falls short
+    token_B = jnp.min(jnp.where(beyond_BV, index_1V, last_B[:, None]), axis=-1)
     return token_B, jnp.take_along_axis(logps_BV, token_B[:, None], axis=-1)[:, 0]
