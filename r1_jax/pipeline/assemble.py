@@ -46,7 +46,9 @@ def tokenizer_path(config: experiment.ExperimentConfig) -> pathlib.Path:
     return project_path(config.base).with_suffix(".model")
 
 
-def load_tokenizer(config: experiment.ExperimentConfig) -> text_tokenizer.Tokenizer:
+def load_tokenizer(
+    config: experiment.ExperimentConfig,
+) -> text_tokenizer.SentencePieceTokenizer:
     """The tokenizer, checked against the model: its vocabulary is the embedding's height."""
     tokens = text_tokenizer.SentencePieceTokenizer(tokenizer_path(config))
     if tokens.vocab_size != config.model.vocab_size:
@@ -208,7 +210,7 @@ class Setup:
     """What every stage starts from."""
 
     mesh: jax.sharding.Mesh
-    tokens: text_tokenizer.Tokenizer
+    tokens: text_tokenizer.SentencePieceTokenizer
     tx: Any
     state: train_state.TrainState
     shardings: train_state.TrainState

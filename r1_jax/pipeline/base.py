@@ -62,7 +62,7 @@ def run(config: experiment.ExperimentConfig, workdir: str | pathlib.Path) -> pat
     if path.exists():
         return path
     model_path = path.with_suffix(".model")
-    if not model_path.exists():
+    if not model_path.exists() or not (workdir / "config.json").exists():  # not yet this run's
         train_tokenizer(config, model_path)
     config_here = build.build(
         experiment.ExperimentConfig,
@@ -72,6 +72,7 @@ def run(config: experiment.ExperimentConfig, workdir: str | pathlib.Path) -> pat
     rows = packed_rows(config, tokens)
     num_steps = pretrain.num_steps(config.pretrain, rows)
     stage = assemble.setup(config_here, num_steps)
+    r1_zero.claim(workdir, config, tokens)
     with (
         meshes.activate(stage.mesh),
         store.Store(workdir / "checkpoints", keep=config.checkpoint.keep) as checkpoints,

@@ -16,7 +16,7 @@ from r1_jax.data.tasks import load
 from r1_jax.data.tasks import task as tasks
 from r1_jax.evaluation import run as evaluation
 from r1_jax.metrics import clock as metrics_clock
-from r1_jax.metrics import compilations, progress
+from r1_jax.metrics import compilations, jsonl, progress
 from r1_jax.metrics import log as metrics_log
 from r1_jax.pipeline import assemble, experiment
 from r1_jax.pipeline import score as scoring
@@ -30,18 +30,12 @@ from r1_jax.training import grpo, preflight
 DIAGNOSE_EVERY = 20  # rollouts between two looks at why the reward is flat, if it is
 
 
-def same_run(workdir: pathlib.Path, config: experiment.ExperimentConfig) -> bool:
-    """Whether `workdir` holds a run of this very config; a new one gets its config.json.
-
-    Raises ValueError when it holds a run of another config: going on would mix two experiments.
-    """
+def same_run(workdir: pathlib.Path, config: experiment.ExperimentConfig) -> None:
+    """Raises ValueError when `workdir` holds a run of another config: going on would mix two."""
     path = workdir / "config.json"
-    wanted = build.to_dict(config)
     if not path.exists():
-        workdir.mkdir(parents=True, exist_ok=True)
-        atomic.write(path, (json.dumps(wanted, indent=2) + "\n").encode())
-        return False
-    found = json.loads(path.read_text())
+        return
+    found, wanted = json.loads(path.read_text()), build.to_dict(config)
     if found != wanted:
         old, new = _flat(found), _flat(wanted)
         names = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
@@ -50,7 +44,26 @@ def same_run(workdir: pathlib.Path, config: experiment.ExperimentConfig) -> bool
             f"{workdir} holds a run of another config ({shown}); use another --workdir, or the "
             "same config to go on"
         )
-    return True
+
+
+def claim(
+    workdir: pathlib.Path,
+    config: experiment.ExperimentConfig,
+    tokens: tokenizer.SentencePieceTokenizer,
+) -> None:
+    """Makes `workdir` this run's: its config.json and tokenizer.model, once it can start.
+
+    Raises ValueError when the run there was begun with another tokenizer.
+    """
+    path = workdir / "tokenizer.model"
+    if path.exists() and path.read_bytes() != tokens.model:
+        raise ValueError(
+            f"{path} is not the tokenizer of this config (digest {tokens.digest[:12]}), but the "
+            "one this run was begun with; go on with that one, or use another --workdir"
+        )
+    atomic.write(path, tokens.model)
+    content = json.dumps(build.to_dict(config), indent=2) + "\n"
+    atomic.write(workdir / "config.json", content.encode())
 
 
 def _flat(mapping, prefix=""):
@@ -64,7 +77,8 @@ def _flat(mapping, prefix=""):
 def run(config: experiment.ExperimentConfig, workdir: str | pathlib.Path) -> bool:
     """Trains in `workdir`, going on from its last checkpoint; False if it was done already.
 
-    Writes config.json, metrics.jsonl, eval.jsonl, samples/, checkpoints/ and manifest.json.
+    Writes config.json, tokenizer.model, metrics.jsonl, eval.jsonl, samples/, checkpoints/ and
+    manifest.json.
     """
     workdir = pathlib.Path(workdir)
     same_run(workdir, config)
@@ -95,7 +109,9 @@ def _run(config, workdir, task, stage, checkpoints, counter) -> bool:
         logging.info("going on from step %d in %s", latest, workdir)
     first_step = int(state.step)
     if latest is not None and first_step >= cfg.num_steps:
-        return False
+        evaluated, _ = jsonl.read(workdir / "eval.jsonl")
+        if any(row["step"] >= first_step for row in evaluated):
+            return False  # else it was killed in its last evaluation
 
     clock = metrics_clock.Clock(host["seconds"])
     programs = assemble.make_programs(config, stage.mesh, stage.tokens, stage.tx, stage.shardings)
@@ -136,6 +152,7 @@ def _run(config, workdir, task, stage, checkpoints, counter) -> bool:
         )
         manifest.write(workdir / "manifest.json", record | {"preflight": host["preflight"]})
 
+    claim(workdir, config, stage.tokens)
     with (
         metrics_log.MetricsLog(workdir, first_step=first_step) as log,
         progress.Progress(cfg.num_steps, first_step=first_step) as bar,
@@ -164,8 +181,8 @@ def _run(config, workdir, task, stage, checkpoints, counter) -> bool:
                 return
             with clock.phase("eval"):
                 row, samples = held_out(params, step, keys.at(root, "eval", step), is_end)
-            log.eval_row(step, row)
             log.eval_samples(step, samples)
+            log.eval_row(step, row)  # last: a row says that its evaluation is complete
             cons = row["cons@16"]
             bar.note(
                 f"eval at step {step}: pass@1 {row['pass@1']:.3f} "
