@@ -1,0 +1,53 @@
+"""Every file in configs/ builds, and the paper's one holds the paper's numbers (R1_FACTS 1.3)."""
+
+import importlib.util
+import pathlib
+
+import pytest
+
+from r1_jax.core import build
+from r1_jax.pipeline import experiment
+
+FILES = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("*.py"))
+
+
+def load(name: str) -> experiment.ExperimentConfig:
+    path = next(path for path in FILES if path.stem == name)
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return build.build(experiment.ExperimentConfig, module.get_config())
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_it_builds_and_its_docstring_gives_command_and_hardware(path):
+    assert isinstance(load(path.stem), experiment.ExperimentConfig)
+    text = path.read_text()
+    assert f"--config=configs/{path.name}" in text
+    assert "Hardware:" in text
+
+
+def test_the_paper_s_numbers():
+    config = load("r1_zero_paper")
+    grpo = config.grpo
+    assert config.optim.learning_rate == 3e-6
+    assert (grpo.kl_coef, grpo.kl_estimator, grpo.kl_place) == (0.001, "k3", "loss")
+    assert (grpo.group_size, grpo.prompts_per_rollout, grpo.num_minibatches) == (16, 512, 16)
+    assert grpo.prompts_per_rollout * grpo.group_size // grpo.num_minibatches == 512
+    assert grpo.inner_epochs == 1
+    assert (grpo.num_steps, grpo.reference_every, grpo.reference_mix) == (10_400, 400, 1.0)
+    assert config.sampling.temperature == 1.0
+    assert grpo.response_limit(8199) == 32_768 and grpo.response_limit(8200) == 65_536
+    assert config.reward.accuracy_weight == config.reward.format_weight
+
+
+def test_the_control_differs_from_the_quickstart_in_its_reward_alone():
+    quickstart, control = load("r1_zero_countdown"), load("ablate_random_reward")
+    differing = [
+        room
+        for room in build.to_dict(quickstart)
+        if getattr(quickstart, room) != getattr(control, room)
+    ]
+    assert differing == ["reward"]
+    assert control.reward.accuracy_weight == control.reward.format_weight == 0
