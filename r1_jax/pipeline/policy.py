@@ -17,11 +17,17 @@ from r1_jax.sharding import place
 
 
 def open_config(run: str | pathlib.Path) -> experiment.ExperimentConfig:
-    """The resolved configuration that `run` was made with; ValueError if it is no run."""
+    """The configuration that `run` was made with; ValueError if it is no run.
+
+    Base and tokenizer point into the run: neither needs to be where it was when the run began.
+    """
     path = pathlib.Path(run) / "config.json"
     if not path.is_file():
         raise ValueError(f"{run} has no config.json: it is not the --workdir of a run")
-    return build.build(experiment.ExperimentConfig, json.loads(path.read_text()))
+    made_with = json.loads(path.read_text())
+    own_tokenizer = str(path.with_name("tokenizer.model").absolute())
+    mapping = build.merge(made_with | {"base": ""}, "tokenizer.path", own_tokenizer)
+    return build.build(experiment.ExperimentConfig, mapping)
 
 
 def restore(
