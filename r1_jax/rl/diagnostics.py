@@ -28,17 +28,9 @@ def clip_share(
     )
 
 
-def ratio_spread(ratio_BT: jax.Array, mask_BT: jax.Array) -> dict[str, jax.Array]:
-    """Largest, smallest ratio and its population standard deviation over the tokens of the mask.
-
-    Keys "max", "min", "std"; 1, 1, 0 where the mask is empty.
-    """
-    ratio_BT = ratio_BT.astype(jnp.float32)
-    return {
-        "max": masked.max(ratio_BT, mask_BT, empty=1),
-        "min": -masked.max(-ratio_BT, mask_BT, empty=-1),
-        "std": jnp.sqrt(masked.var(ratio_BT, mask_BT)),
-    }
+def ratio_max(ratio_BT: jax.Array, mask_BT: jax.Array) -> jax.Array:
+    """The largest ratio over the tokens of the mask, scalar; 1 where the mask is empty."""
+    return masked.max(ratio_BT.astype(jnp.float32), mask_BT, empty=1)
 
 
 def gap_by_row(

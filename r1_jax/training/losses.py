@@ -146,7 +146,7 @@ def make_policy(
         gap_B = diagnostics.gap_by_row(logps_BT, behavior_BT, mask_BT)
         maxima = {
             "gap": jnp.max(gap_B),
-            "ratio/max": diagnostics.ratio_spread(ratio_BT, included_BT)["max"],
+            "ratio/max": diagnostics.ratio_max(ratio_BT, included_BT),
         }
         return step.LossOutput(aggregated, means, maxima, {"gap": gap_B})
 

@@ -28,15 +28,10 @@ def test_clip_share_counts_tokens_whose_gradient_is_cut():
     assert float(none.total) == 0.0
 
 
-def test_ratio_spread_over_the_mask():
+def test_ratio_max_over_the_mask():
     ratio_BT = jnp.array([[9.0, 1.0, 2.0, 3.0], [0.0, 2.0, 2.0, 0.0]])
-    found = diagnostics.ratio_spread(ratio_BT, MASK_BT)
-    # mean 2, squares 1 0 1 0 0
-    np.testing.assert_allclose(
-        [found["max"], found["min"], found["std"]], [3.0, 1.0, np.sqrt(2 / 5)], rtol=1e-6
-    )
-    empty = diagnostics.ratio_spread(ratio_BT, jnp.zeros_like(MASK_BT))
-    assert (float(empty["max"]), float(empty["min"]), float(empty["std"])) == (1.0, 1.0, 0.0)
+    assert float(diagnostics.ratio_max(ratio_BT, MASK_BT)) == 3.0
+    assert float(diagnostics.ratio_max(ratio_BT, jnp.zeros_like(MASK_BT))) == 1.0
 
 
 def test_gap_over_completion_tokens():
