@@ -17,11 +17,11 @@ def get_config():
     config.optim = {"learning_rate": 1e-4}
     config.sampling = {"num_slots": 64}
     config.grpo = {
-        "num_steps": 120,
+        "num_steps": 90,
         "prompts_per_rollout": 16,
         "group_size": 16,
         "num_minibatches": 1,
-        "num_microbatches": 8,
+        "num_microbatches": 16,
         "kl_coef": 0.001,
         "reference_every": 400,
         "max_prompt": 24,
