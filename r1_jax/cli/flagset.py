@@ -5,6 +5,7 @@ own, not in absl's global one, so that several commands can run in one process (
 """
 
 import dataclasses
+import pathlib
 import sys
 from typing import Any, NoReturn
 
@@ -12,6 +13,9 @@ from absl import flags
 from ml_collections import config_flags
 
 from r1_jax.core import build
+
+
+PROJECT = str(pathlib.Path(__file__).parents[2])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +42,8 @@ def parse(argv, doc, define=None, config_class=None, default_config=None):
     if define is not None:
         define(values)
     words, overrides = _take_overrides(argv) if config_class else (list(argv), [])
+    if PROJECT not in sys.path:
+        sys.path.append(PROJECT)  # configs/x.py may start from configs/y.py, wherever one stands
     if config_class is not None:
         config_flags.DEFINE_config_file(
             "config", default_config, "configuration file", flag_values=values, sys_argv=words
