@@ -37,8 +37,9 @@ def encode(
 def completions(rollouts: types.Rollouts, tokenizer: text_tokenizer.Tokenizer) -> list[str]:
     """The generated text of every row of host-side Rollouts, without prompt and stop token."""
     texts = []
+    text_length_B = rollouts.length_B - (rollouts.stop_B >= 0)
     for row, start, length in zip(
-        rollouts.tokens_BT, rollouts.prompt_length_B, rollouts.length_B, strict=True
+        rollouts.tokens_BT, rollouts.prompt_length_B, text_length_B, strict=True
     ):
         texts.append(tokenizer.decode(row[start : start + length].tolist()))
     return texts

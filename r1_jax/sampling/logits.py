@@ -25,7 +25,7 @@ class SamplingConfig:
     refill_share: float = 0.0625
 
     def __post_init__(self):
-        if self.temperature < 0:
+        if not self.temperature >= 0:
             raise ValueError(f"temperature={self.temperature} must be 0 (greedy) or above")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p={self.top_p} must lie in (0, 1]; 1 switches it off")
@@ -48,7 +48,8 @@ def adjust(config: SamplingConfig, logits: jax.Array) -> jax.Array:
     """
     if config.temperature == 0:
         best = jnp.argmax(logits, axis=-1, keepdims=True)
-        return jnp.where(jnp.arange(logits.shape[-1]) == best, 0.0, MASKED)
+        index = jax.lax.broadcasted_iota(best.dtype, logits.shape, logits.ndim - 1)
+        return jnp.where(index == best, 0.0, MASKED)
     logits = logits / config.temperature
     if 0 < config.top_k < logits.shape[-1]:
         kth = jax.lax.top_k(logits, config.top_k)[0][..., -1:]
