@@ -1,5 +1,5 @@
 # make help lists the targets. Variables: PYTHON, REQUIREMENTS (requirements/tpu.txt on a TPU), SEED,
-# WORKDIR, PYTEST_FLAGS, LOCK_FLAGS (--upgrade).
+# WORKDIR, PYTEST_FLAGS, PYTEST_WORKERS, LOCK_FLAGS (--upgrade).
 
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -7,6 +7,7 @@ REQUIREMENTS ?= requirements/cpu.txt
 SEED ?= 0
 WORKDIR ?= runs/quickstart$(if $(filter-out 0,$(SEED)),_seed$(SEED))
 PYTEST_FLAGS ?=
+PYTEST_WORKERS ?= 2
 LOCK_FLAGS ?=
 
 # The CPU's lock file has no plug-in for an accelerator: one that is here is left idle on purpose.
@@ -38,7 +39,7 @@ quickstart: env
 	$(R1_JAX) report $(WORKDIR)
 
 test: env
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile $(PYTEST_FLAGS)
 
 lint: env
 	$(BIN)/ruff format --check .

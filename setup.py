@@ -36,6 +36,7 @@ setuptools.setup(
         "interop": ["torch>=2.9", "transformers>=5.0", "tokenizers>=0.22"],
         "dev": [
             "pytest>=9.2",
+            "pytest-xdist>=3.8",  # both cores
             "hypothesis>=6.170",
             "ruff>=0.17.6",
             "pyright[nodejs]>=1.1.414",  # its node comes as a wheel
