@@ -87,9 +87,9 @@ def initial_params(
     wanted = build.to_dict(config.model)
     numeric = ("compute_dtype", "remat", "init_std")  # free to differ: they shape no parameter
     for name in wanted:
-        if name not in numeric and made_for[name] != wanted[name]:
+        if name not in numeric and made_for.get(name) != wanted[name]:
             raise ValueError(
-                f"{path} was made for model.{name}={made_for[name]}, the config says "
+                f"{path} was made for model.{name}={made_for.get(name)}, the config says "
                 f"{wanted[name]}; set model.{name} to the former or choose another base"
             )
     params = jax.tree.map(lambda x: np.asarray(x, np.float32), loaded)

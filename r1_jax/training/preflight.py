@@ -52,14 +52,14 @@ def check(
     )
     gap = diagnostics.gap_max(jnp.asarray(learner_BT), jnp.asarray(rollouts.logps_BT), mask_BT)
     scores, facts, _ = score(prompts, rollouts, 0)()
+    reward_B, _ = grpo.shaped_reward(config, rollouts, scores, limit)
     groups = (-1, config.group_size)
     measured = {
         "pass_rate": facts["reward/accuracy"],
         "truncated_share": float(np.mean(rollouts.stop_B < 0)),
         "zero_spread_share": float(
             diagnostics.zero_spread_share(
-                jnp.asarray(scores.reward_B.reshape(groups)),
-                jnp.asarray(scores.valid_B.reshape(groups)),
+                reward_B.reshape(groups), jnp.asarray(scores.valid_B).reshape(groups)
             )
         ),
         "gap": float(gap),
