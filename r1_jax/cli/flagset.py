@@ -14,7 +14,6 @@ from ml_collections import config_flags
 
 from r1_jax.core import build
 
-
 PROJECT = str(pathlib.Path(__file__).parents[2])
 
 
