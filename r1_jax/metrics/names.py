@@ -1,8 +1,9 @@
 """The names in a run's files, what each is and in which unit; tools outside rely on these."""
 
-# metrics.jsonl, one row per policy update of R1-Zero. Means are over the step's completions.
+# metrics.jsonl, one row per rollout of R1-Zero; `step` is the number of updates before it. Means
+# are over the rollout's completions; those of the loss over the updates made on it.
 ROW = {
-    "reward/mean": "weighted sum of the parts",
+    "reward/mean": "weighted sum of the parts, before grpo.truncated and a KL term change it",
     "reward/accuracy": "accuracy part, unweighted",
     "reward/format": "format part, unweighted",
     "length/mean": "tokens, the stop token included",
@@ -10,10 +11,11 @@ ROW = {
     "length/clipped_share": "share of completions cut off at the limit",
     "reflection/per_completion": "R1's ten reflective words (R1_WORDS) per completion",
     "reflection/markers": "the task's own markers per completion",
-    "kl/reference": "nats per token to the reference policy, by the configured estimator",
+    "kl/reference": "nats per token to the reference policy, by k3; 0 and not measured at kl_coef 0",
     "entropy": "nats per token",
     "clip/share": "share of tokens at which the ratio was clipped",
-    "gap/sampler_learner_max": "nats: largest |log p sampler - log p learner| of one token",
+    "gap/sampler_learner_max": "nats: largest |log p sampler - log p learner| of one token of the "
+    "first minibatch, the one whose update still starts from the weights that sampled",
     "groups/zero_spread_share": "share of groups whose rewards are all equal",
     "seconds/rollout": "wall seconds",
     "seconds/score": "wall seconds",
@@ -39,7 +41,7 @@ SAMPLE = {
     "uid": "the problem's identity in its task",
     "sample": "index within the group",
     "question": "text",
-    "completion": "text, special tokens included",
+    "completion": "text, without pad and stop tokens",
     "reward": "weighted sum of the parts",
     "parts": "every part of the reward, unweighted",
     "outcome": "rewards.verdict.Outcome by name, in lower case",
