@@ -25,7 +25,7 @@ _STEP = re.compile(r"step_(\d{8,})")
 _HALF_WRITTEN = re.compile(r"step_\d{8,}(\.orbax-checkpoint-tmp.*|\.deleting)")
 
 
-class SaveError(RuntimeError):
+class SaveError(OSError):
     """A checkpoint could not be written; earlier ones are intact, the run must not go on."""
 
 
