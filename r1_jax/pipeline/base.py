@@ -21,7 +21,12 @@ ROW = ("loss", "entropy", "gradient/norm", "update/skipped")
 
 
 def documents(config: experiment.ExperimentConfig) -> Iterator[corpus.Document]:
-    """The corpus of this experiment; a function of its seed."""
+    """The corpus of this experiment; a function of its seed. ValueError for a task without one."""
+    if config.task.name != "countdown":
+        raise ValueError(
+            f"task.name={config.task.name!r} has no corpus, only 'countdown' has; give a tokenizer "
+            "and a base of your own (tokenizer.path, base)"
+        )
     return corpus.documents(config.corpus, config.task.difficulty, config.seed, config.tags)
 
 
