@@ -95,7 +95,8 @@ class Scorer:
         scored = self.start(prompts, rollouts, step)()
         texts = [row["completion"] for row in scored.samples]
         votes = [self._task.vote(extract.answer(text, self._tags)) for text in texts]
-        is_right = [outcome == verdict.Outcome.RIGHT for outcome in scored.scores.outcome_B]
+        # Not by the outcome: a custom reward that crashed says nothing of the answer.
+        is_right = [row["parts"]["accuracy"] == verdict.RIGHT.value for row in scored.samples]
         return evaluation.Judged(is_right, votes, scored.facts, scored.samples)
 
     def _facts(self, texts, grades) -> dict[str, float]:
