@@ -173,6 +173,7 @@ def train(
             batch, facts = policy_batch(
                 config, rollouts, finished.scores, reference_logps, old_logps, limit
             )
+            jax.block_until_ready((reference_logps, old_logps))  # or the update's clock counts it
         with clock.phase("update"):
             metrics = []
             orders = minibatches(config, root, step, len(batch.advantage_B))
