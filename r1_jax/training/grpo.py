@@ -211,32 +211,33 @@ def sample_and_score(config, state, programs, hooks, *, root, step, limit, clock
     Without resampling, grading goes on while the caller keeps the device busy; with it the rewards
     decide what is sampled next and are waited for here.
     """
-    drawn, groups = [], []
+    drawn, scored, groups = [], [], []
     for attempt in range(config.resample + 1):
         prompts, batch = hooks.next_prompts()
         with clock.phase("rollout"):
             key = keys.at(root, "sample", step, attempt)
             rollouts = programs.generate(state.params, batch, key, step, limit)
             rollouts = place.to_host(rollouts)
-        drawn.append((rollouts, hooks.score(prompts, rollouts, step)))
+        wait = hooks.score(prompts, rollouts, step)
         if not config.resample:
-            return drawn[0]
-        groups = [_has_spread(config, r, scored().scores, limit) for r, scored in drawn]
+            return rollouts, wait
+        drawn.append(rollouts)
+        scored.append(wait())
+        groups.append(_has_spread(config, rollouts, scored[-1].scores, limit))
         if sum(g.sum() for g in groups) >= config.prompts_per_rollout:
             break
     has_spread = np.concatenate(groups)
     # Groups with spread first, in the order drawn; then the others, until the batch is full.
     chosen = np.argsort(~has_spread, kind="stable")[: config.prompts_per_rollout]
     rows = (chosen[:, None] * config.group_size + np.arange(config.group_size)).ravel()
-    scored = [s() for _, s in drawn]
     samples = [row for s in scored for row in s.samples]
 
     def join(*parts):
         return np.concatenate(parts)[rows] if parts[0].ndim else parts[0]
 
-    rollouts = jax.tree.map(join, *[r for r, _ in drawn])
-    slot_steps = sum(r.slot_steps for r, _ in drawn)
-    num_tokens = sum(int(r.length_B.sum()) for r, _ in drawn)
+    rollouts = jax.tree.map(join, *drawn)
+    slot_steps = sum(r.slot_steps for r in drawn)
+    num_tokens = sum(int(r.length_B.sum()) for r in drawn)
     facts = {name: np.mean([s.facts[name] for s in scored]) for name in scored[0].facts}
     facts |= {"tokens/rollout": num_tokens, "resample/rollouts": len(drawn)}
     joined = Scored(
