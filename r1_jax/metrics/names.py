@@ -11,7 +11,7 @@ ROW = {
     "length/clipped_share": "share of completions cut off at the limit",
     "reflection/per_completion": "R1's ten reflective words (R1_WORDS) per completion",
     "reflection/markers": "the task's own markers per completion",
-    "kl/reference": "nats per token to the reference policy, by k3; 0 and not measured at kl_coef 0",
+    "kl/reference": "nats per token to the reference policy, by k3; 0, unmeasured, at kl_coef 0",
     "entropy": "nats per token",
     "clip/share": "share of tokens at which the ratio was clipped",
     "gap/sampler_learner_max": "nats: largest |log p sampler - log p learner| of one token of the "
