@@ -54,6 +54,7 @@ def get_config():
         "max_response": 65_536,
         "response_schedule": ((0, 32_768), (8200, 65_536)),
         "num_microbatches": 64,
+        "gap_bound": 2.0,  # of the worst token of millions, in bfloat16
     }
     config.reward = {"accuracy_weight": 1.0, "format_weight": 1.0}
     config.eval = {"num_problems": 512, "every": 200}

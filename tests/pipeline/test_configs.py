@@ -1,5 +1,6 @@
 """Every file in configs/ builds, and the paper's one holds the paper's numbers (R1_FACTS 1.3)."""
 
+import dataclasses
 import importlib.util
 import pathlib
 
@@ -42,12 +43,14 @@ def test_the_paper_s_numbers():
     assert config.reward.accuracy_weight == config.reward.format_weight
 
 
-def test_the_control_differs_from_the_quickstart_in_its_reward_alone():
+def test_the_control_differs_from_the_quickstart_in_what_is_paid_alone():
     quickstart, control = load("r1_zero_countdown"), load("ablate_random_reward")
     differing = [
         room
         for room in build.to_dict(quickstart)
         if getattr(quickstart, room) != getattr(control, room)
     ]
-    assert differing == ["reward"]
+    assert differing == ["grpo", "reward"]
+    assert dataclasses.replace(control.grpo, truncated="zero_reward") == quickstart.grpo
+    assert control.grpo.truncated == "mask"  # 0 for what is cut off would not be random
     assert control.reward.accuracy_weight == control.reward.format_weight == 0
