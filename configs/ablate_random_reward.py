@@ -1,7 +1,7 @@
 """The control: the quickstart's run with a coin for a reward (Spurious Rewards, arXiv:2506.10947).
 
-Whatever rises here does not rise because of the reward. Everything else is the quickstart's, but for
-completions that are cut off: reward 0 for them would pay for being short, so they are left out.
+Whatever rises here does not rise because of the reward. Everything else is the quickstart's, but
+for completions that are cut off: reward 0 would pay for being short, so they are left out.
 
 Command:   python -m r1_jax train --config=configs/ablate_random_reward.py --workdir=runs/random
 Hardware:  two CPU cores, 2 GiB

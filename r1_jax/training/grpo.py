@@ -286,6 +286,7 @@ def policy_batch(
         mask_BT = masked.completion_mask(
             rollouts.prompt_length_B, rollouts.length_B, rollouts.tokens_BT.shape[1]
         )
+        mask_BT = mask_BT & losses.is_reachable(reference_logps)
         estimate = losses.KL[config.kl_estimator]
         kl_BT = estimate(jnp.asarray(rollouts.logps_BT), reference_logps)
         reward_B -= config.kl_coef * masked.sum(kl_BT, mask_BT, axis=1)

@@ -79,6 +79,15 @@ class PolicyLossConfig:
 KL = {"k1": kl.k1, "k2": kl.k2, "k3": kl.k3}
 
 
+def is_reachable(logps_BT: jax.Array) -> jax.Array:
+    """bool [B, T]: False where top-k, top-p or min-p leaves this policy no chance of the token.
+
+    One policy's filter can exclude what another's has sampled. Such a token has neither a ratio nor
+    a divergence; it is left out and counted (tokens/unreachable_share).
+    """
+    return logps_BT > -1e20  # an excluded logit is -1e30, a real log-prob some -1e2 at the least
+
+
 def make_policy(
     model: model_config.ModelConfig,
     config: PolicyLossConfig,
@@ -109,6 +118,11 @@ def make_policy(
         branches = [partial(score, num_positions=size) for size in sizes]
         logps_BT, entropy_BT = jax.lax.switch(which, branches, params, batch)
         mask_BT = masked.completion_mask(batch.prompt_length_B, batch.length_B, full)
+        gap_B = diagnostics.gap_by_row(logps_BT, batch.behavior_logps_BT, mask_BT)
+        num_tokens = jnp.sum(mask_BT)
+        mask_BT = mask_BT & is_reachable(logps_BT)
+        if batch.reference_logps_BT is not None:
+            mask_BT = mask_BT & is_reachable(batch.reference_logps_BT)
         # Off the completion everything is a harmless zero, so that no stray value can overflow.
         logps_BT = jnp.where(mask_BT, logps_BT, 0.0)
         entropy_BT = jnp.where(mask_BT, entropy_BT, 0.0)
@@ -127,6 +141,9 @@ def make_policy(
             loss_BT *= objectives.importance_weight(old_BT, behavior_BT, cap=config.importance_cap)
         included_BT = mask_BT & batch.include_B[:, None]
         means = {
+            "tokens/unreachable_share": types.WeightedSum(
+                num_tokens - jnp.sum(mask_BT), num_tokens
+            ),
             "entropy": diagnostics.entropy_mean(entropy_BT, included_BT),
             "clip/share": diagnostics.clip_share(ratio_BT, batch.advantage_B, included_BT, **clips),
         }
@@ -143,7 +160,6 @@ def make_policy(
         aggregated = objectives.aggregate(
             loss_BT, mask_BT, batch.include_B, how=config.aggregation, max_length=max_length
         )
-        gap_B = diagnostics.gap_by_row(logps_BT, behavior_BT, mask_BT)
         maxima = {
             "gap": jnp.max(gap_B),
             "ratio/max": diagnostics.ratio_max(ratio_BT, included_BT),

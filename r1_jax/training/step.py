@@ -32,9 +32,9 @@ def make_update(
     """update(state, batch) -> (new state, metrics), one optimiser step on the whole batch.
 
     The batch's leading axis is cut into num_microbatches, whose summed gradients are divided by the
-    summed weight: the same gradient for any number of them. A non-finite gradient is never applied:
-    parameters and optimiser state stay, the step counts, `update/skipped` is 1. metrics["rows"]
-    holds what the loss says of each row, in the batch's order.
+    summed weight: the same gradient for any number of them. A non-finite loss or gradient is never
+    applied: parameters and optimiser state stay, the step counts, `update/skipped` is 1.
+    metrics["rows"] holds what the loss says of each row, in the batch's order.
     """
 
     def total(params, microbatch):
@@ -73,7 +73,7 @@ def make_update(
         weight = jnp.maximum(out.loss.weight, 1e-9)  # an empty batch has gradient 0, not NaN
         grads = jax.tree.map(lambda g: g / weight, grads)
         norm = trees.global_norm(grads)
-        is_finite = jnp.isfinite(norm)
+        is_finite = jnp.isfinite(norm) & jnp.isfinite(out.loss.total)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         moved = (optax.apply_updates(state.params, updates), opt_state)
         kept = (state.params, state.opt_state)
