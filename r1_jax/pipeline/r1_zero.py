@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -125,6 +126,9 @@ def _run(config, workdir, task, stage, checkpoints, counter) -> bool:
         return problems, to_batch(problems)
 
     if latest is None:
+        refuse_lost_checkpoints(workdir, config)
+        for split in ("train", config.eval.split):
+            to_batch(longest_questions(task.splits[split]))  # too long is told now, not midway
         problems = [task.splits["train"][i] for i in range(cfg.prompts_per_rollout)]
         with clock.phase("preflight"):
             host["preflight"] = preflight.check(
@@ -138,10 +142,10 @@ def _run(config, workdir, task, stage, checkpoints, counter) -> bool:
                 seed=seed,
             )
 
-    held_out = evaluator(config, task, programs.generate, scorer, to_batch)
+    sample = programs.generate
     if config.eval.num_samples != cfg.group_size:  # else one program serves both
         sample = assemble.make_generate(config, stage.mesh, stage.tokens, config.eval.num_samples)
-        held_out = evaluator(config, task, sample, scorer, to_batch)
+    held_out = evaluator(config, task, sample, scorer, to_batch)
 
     def write_manifest():
         record = manifest.collect(
@@ -229,6 +233,27 @@ def encode(
     """Problems under the template, as one PromptBatch of the run's one shape."""
     texts = [render(config, problem.question) for problem in problems]
     return engine.encode(texts, [p.uid for p in problems], tokens, config.grpo.max_prompt)
+
+
+def longest_questions(problems: Sequence[tasks.Prompt], num: int = 64) -> list[tasks.Prompt]:
+    """The problems with the longest questions, in characters: the ones that may not fit."""
+    return sorted(problems, key=lambda problem: len(problem.question))[-num:]
+
+
+def refuse_lost_checkpoints(workdir: pathlib.Path, config: experiment.ExperimentConfig) -> None:
+    """Raises ValueError for a run whose rows a checkpoint must have followed, but none is left.
+
+    Starting afresh would erase those rows.
+    """
+    rows, _ = jsonl.read(workdir / "metrics.jsonl")
+    last = rows[-1]["step"] if rows else 0
+    every = config.checkpoint.every
+    # One save may still have been under way when the run was killed.
+    if every and last >= 2 * every + config.grpo.updates_per_rollout:
+        raise ValueError(
+            f"{workdir} has rows up to step {last}, but no checkpoint; bring checkpoints/ back, or "
+            "begin again in another --workdir"
+        )
 
 
 def evaluator(config, task, generate, scorer, to_batch):
