@@ -29,9 +29,13 @@ class ModelConfig:
     remat: Literal["none", "dots", "full"] = "none"
 
     def __post_init__(self):
-        for name in ("vocab_size", "num_layers", "embed_dim", "num_heads", "num_kv_heads"):
+        sizes = ("vocab_size", "num_layers", "embed_dim", "num_heads", "num_kv_heads")
+        for name in (*sizes, "head_dim", "mlp_dim"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        for name in ("rope_theta", "norm_epsilon", "init_std"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be above 0")
         if self.num_heads % self.num_kv_heads:
             raise ValueError(
                 f"num_heads={self.num_heads} is not a multiple of num_kv_heads="

@@ -65,10 +65,11 @@ def _draw_panel(axes, panel: figures.Panel, groups: Sequence[runs.Group]) -> Non
             curve = curves.curve(group, line.source, key, line.band)
             if curve is None:
                 continue
+            num_values = np.isfinite(curve.value_N).sum()  # a lone one is no line
             look = {
                 "color": _COLORS[(i if is_alone else g) % len(_COLORS)],
                 "linestyle": "-" if is_alone else _DASHES[i % len(_DASHES)],
-                "marker": "o" if line.source == "evals" or len(curve.step_N) == 1 else "",
+                "marker": "o" if line.source == "evals" or num_values == 1 else "",
             }
             _draw_curve(axes, curve, look, has_raw=is_alone)
             if is_alone or i == 0:
@@ -147,7 +148,7 @@ def _scale(axes, panel: figures.Panel) -> None:
     if panel.is_log and np.nanmin(values) > 0:
         axes.set_yscale("log")
     elif np.nanmin(values) >= 0:  # an axis that starts at 0 does not exaggerate
-        axes.set_ylim(0.0, axes.get_ylim()[1] if np.nanmax(values) > 0 else 1.0)
+        axes.set_ylim(0.0, axes.get_ylim()[1])
 
 
 def _label_ends(axes, panel: figures.Panel, ends) -> None:

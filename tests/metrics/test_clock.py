@@ -70,7 +70,7 @@ def test_a_real_clock_measures_what_sleep_takes():
     timer = clock.Clock()
     with timer.phase("sleep"):
         threading.Event().wait(0.05)
-    assert 0.04 < timer.totals()["sleep"] < 1.0
+    assert 0.04 < timer.totals()["sleep"] < 60.0
 
 
 def test_eta_leaves_out_the_first_step_that_compiled():

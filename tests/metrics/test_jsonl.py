@@ -61,6 +61,7 @@ def test_a_value_that_fits_no_row_is_an_error_that_names_the_key(value):
 
 
 @hypothesis.given(st.text(st.characters(exclude_categories=[])))
+@hypothesis.settings(deadline=None)
 def test_any_text_is_one_line_and_comes_back(text):
     line = jsonl.line({"completion": text})
     assert line.count(b"\n") == 1 and line.endswith(b"\n")
@@ -68,7 +69,9 @@ def test_any_text_is_one_line_and_comes_back(text):
 
 
 @hypothesis.given(st.integers(min_value=0))
-@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+@hypothesis.settings(
+    deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
+)
 def test_a_file_cut_at_any_byte_gives_the_whole_rows_before_the_cut(tmp_path, cut):
     path = tmp_path / "rows.jsonl"
     rows = [{"step": i, "text": "a\u00e4b" * i} for i in range(4)]

@@ -43,6 +43,17 @@ def test_the_prompt_with_the_largest_change_comes_first_and_is_called_chosen(tmp
     assert (last.step, last.num_right, last.num_samples) == (10, 2, 2)
 
 
+def test_a_shown_answer_that_turned_right_counts_more_than_the_share(tmp_path):
+    def prompt(uid, outcomes):
+        return [sample(uid, i, outcome) for i, outcome in enumerate(outcomes)]
+
+    wrong, right = "wrong", "right"
+    base = prompt(0, [wrong] * 4) + prompt(1, [wrong] * 4)
+    trained = prompt(0, [wrong] + [right] * 3) + prompt(1, [right] + [wrong] * 3)
+    run = write(tmp_path, {"eval_step_000000": base, "eval_step_000010": trained})
+    assert completions.stories(run)[0][0].question == "q1"
+
+
 def test_the_sample_shown_is_number_0_wherever_it_lies(tmp_path):
     rows = [sample(1, 2, "right", "c2"), sample(1, 0, "wrong", "c0"), sample(1, 1, "right", "c1")]
     (story,), _ = completions.stories(write(tmp_path, {"eval_step_000000": rows}))

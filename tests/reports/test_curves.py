@@ -31,6 +31,7 @@ def test_smoothing_by_hand():
     st.lists(st.floats(-1e3, 1e3) | st.just(float("nan")), min_size=1, max_size=30),
     st.sampled_from([1, 3, 7, 101]),
 )
+@hypothesis.settings(deadline=None)
 def test_smoothing_is_the_naive_mean_of_neighbours(values, width):
     value_N = np.array(values)
     for i, got in enumerate(curves.smoothed(value_N, width)):

@@ -87,7 +87,7 @@ def no_drawing(monkeypatch):
 
 @pytest.mark.usefixtures("no_drawing")
 def test_what_a_model_writes_is_text_and_nothing_else(make_run):
-    path = make_run(num_steps=20)
+    path = make_run("<script>name", num_steps=20)
     hostile = "</pre></main><script>alert(1)</script><img src='http://evil.example/x.png'>"
     for file in (path / "samples").glob("eval_step_*.jsonl"):
         rows, _ = jsonl.read(file)
@@ -102,7 +102,9 @@ def test_what_a_model_writes_is_text_and_nothing_else(make_run):
         jsonl.write(file, rows)
     for file, key in (("config.json", "seed"), ("manifest.json", "commit")):
         text = (path / file).read_text()
-        (path / file).write_text(text.replace(f'"{key}"', f'"{hostile}": 1, "{key}"'))
+        (path / file).write_text(
+            text.replace(f'"{key}"', f'"{hostile}": 1, "{key}"').replace("countdown", hostile)
+        )
     page = assert_self_contained(emergence.write([path])[0].read_text("utf-8"))
     assert page.text.count(hostile) >= 8
 

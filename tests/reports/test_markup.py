@@ -27,6 +27,7 @@ HOSTILE = "<script>alert(1)</script><img src=http://x.y/z onerror=alert(1)>&lt;\
 
 
 @hypothesis.given(st.text() | st.just(HOSTILE))
+@hypothesis.settings(deadline=None)
 def test_a_completion_is_shown_whole_and_opens_no_element_but_ours(text):
     parsed = Parsed(markup.marked(text))
     assert {tag[0] for tag in parsed.tags} <= {"span", "mark"}
@@ -42,6 +43,7 @@ def test_tags_and_reflective_words_are_marked():
 
 
 @hypothesis.given(st.text(st.characters(exclude_categories=[])))
+@hypothesis.settings(deadline=None)
 def test_every_text_can_be_written_as_utf8(text):
     markup.escape(text).encode("utf-8")
     markup.marked(text).encode("utf-8")

@@ -83,7 +83,7 @@ def test_runs_that_differ_by_seed_only_are_one_group(tmp_path):
 
     paths = [
         write(tmp_path / "kl_seed0", ROW, config=config(0)),
-        write(tmp_path / "free", ROW, config=config(0, kl=0.0)),
+        write(tmp_path / "free", ROW, config=config(5, kl=0.0)),
         write(tmp_path / "kl_seed1", ROW, config=config(1)),
         write(tmp_path / "bare1", ROW),
         write(tmp_path / "bare2", ROW),

@@ -1,0 +1,110 @@
+"""The cache: its layout, what a refill touches, and what a new token sees of prefix and ring."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from r1_jax.models import cache as kv_cache
+from tests.golden import decoder_numpy as golden
+from tests.models import tiny
+
+K, H, L = tiny.MODEL.num_kv_heads, tiny.MODEL.head_dim, tiny.MODEL.num_layers
+N = tiny.MODEL.num_heads
+
+
+def _normal(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def test_an_empty_cache_is_zeros_in_the_compute_dtype():
+    config = dataclasses.replace(tiny.MODEL, compute_dtype="bfloat16")
+    cache = kv_cache.allocate(config, 3, 5, 7)
+    assert len(cache.prefix_k) == len(cache.prefix_v) == len(cache.ring_k) == len(cache.ring_v) == L
+    assert {x.shape for x in (*cache.prefix_k, *cache.prefix_v)} == {(3, K, 5, H)}
+    assert {x.shape for x in (*cache.ring_k, *cache.ring_v)} == {(3, K, 7, H)}
+    assert {x.dtype for x in (*cache.prefix_k, *cache.ring_v)} == {jnp.dtype(jnp.bfloat16)}
+    assert not any(leaf.any() for leaf in jax.tree.leaves(cache))
+
+
+def test_prefill_is_cut_into_layers_and_turned():
+    k_LPTKH, v_LPTKH = _normal(L, 3, 5, K, H), _normal(L, 3, 5, K, H, seed=1)
+    layers = kv_cache.from_prefill((k_LPTKH, v_LPTKH))
+    for found, stacked in zip(layers, (k_LPTKH, v_LPTKH), strict=True):
+        assert len(found) == L
+        for layer, p, t in np.ndindex(L, 3, 5):
+            np.testing.assert_array_equal(found[layer][p, :, t], stacked[layer, p, t])
+
+
+def test_fill_restarts_the_fresh_rows_and_leaves_the_others():
+    cache = kv_cache.allocate(tiny.MODEL, 3, 5, 7)
+    cache = jax.tree.map(lambda x: x + 2, cache)
+    prompt_k = tuple(_normal(4, K, 5, H, seed=layer) for layer in range(L))
+    prompt_v = tuple(_normal(4, K, 5, H, seed=10 + layer) for layer in range(L))
+    fresh_B, source_B = jnp.array([True, False, True]), jnp.array([3, 0, 1])
+    filled = kv_cache.fill(cache, fresh_B, source_B, prompt_k, prompt_v, jnp.array([1, 2, 3, 4]))
+    np.testing.assert_array_equal(filled.prefix_length_B, [4, 2, 2])
+    np.testing.assert_array_equal(filled.age_B, [0, 2, 0])
+    for layer in range(L):
+        for found, prompt in ((filled.prefix_k, prompt_k), (filled.prefix_v, prompt_v)):
+            np.testing.assert_array_equal(found[layer][0], prompt[layer][3])
+            np.testing.assert_array_equal(found[layer][1], np.full((K, 5, H), 2.0))
+            np.testing.assert_array_equal(found[layer][2], prompt[layer][1])
+    assert filled.ring_k is cache.ring_k and filled.ring_v is cache.ring_v
+
+
+def test_a_new_token_sees_its_prompt_and_its_own_last_tokens():
+    """Rows of different prompts and ages, at a slot where the older ones' rings wrap round."""
+    prefix_length_B, age_B, slot, ring = np.array([2, 5, 1, 4]), np.array([0, 3, 6, 2]), 1, 7
+    rows = len(age_B)
+    cache = kv_cache.KVCache(
+        prefix_k=(_normal(rows, K, 5, H, seed=1),),
+        prefix_v=(_normal(rows, K, 5, H, seed=2),),
+        prefix_length_B=prefix_length_B,
+        ring_k=(_normal(rows, K, ring, H, seed=3),),
+        ring_v=(_normal(rows, K, ring, H, seed=4),),
+        age_B=age_B,
+    )
+    q, k, v = (_normal(rows, 1, n, H, seed=5 + n) for n in (N, K, K))
+
+    def run(cache, slot):
+        return kv_cache.attend(cache, 0, slot)(q, k, v)
+
+    attend = tiny.jit(run)
+    out_B1NH, (ring_k, ring_v) = attend(cache, slot)
+    for b in range(rows):
+        own = [(slot - back) % ring for back in range(age_B[b], 0, -1)]  # oldest first
+        keys, values = (
+            np.concatenate(
+                [prefix[b, :, : prefix_length_B[b]], old[b][:, own], new[b].swapaxes(0, 1)], axis=1
+            ).swapaxes(0, 1)
+            for prefix, old, new in (
+                (cache.prefix_k[0], cache.ring_k[0], k),
+                (cache.prefix_v[0], cache.ring_v[0], v),
+            )
+        )
+        queries = np.repeat(q[b], len(keys), axis=0)  # attend() answers for the last position
+        expected = golden.attend(queries.astype(float), keys, values, np.zeros(len(keys)))[-1]
+        np.testing.assert_allclose(out_B1NH[b, 0], expected, rtol=1e-4, atol=1e-6)
+    # one slot is written, in every row, and nothing else
+    for found, old, new in ((ring_k, cache.ring_k[0], k), (ring_v, cache.ring_v[0], v)):
+        expected = old.copy()
+        expected[:, :, slot] = new[:, 0]
+        np.testing.assert_array_equal(found, expected)
+    # what a row does not see may hold anything finite
+    unseen_prefix = np.arange(5)[None, :] >= prefix_length_B[:, None]
+    unseen_ring = (slot - np.arange(ring))[None, :] % ring > age_B[:, None]
+    assert unseen_prefix.sum() == 8 and unseen_ring.sum() == 13
+
+    def spoil(x, unseen):
+        return np.where(unseen[:, None, :, None], np.float32(1e9), x)
+
+    spoilt = dataclasses.replace(
+        cache,
+        prefix_k=(spoil(cache.prefix_k[0], unseen_prefix),),
+        prefix_v=(spoil(cache.prefix_v[0], unseen_prefix),),
+        ring_k=(spoil(cache.ring_k[0], unseen_ring),),
+        ring_v=(spoil(cache.ring_v[0], unseen_ring),),
+    )
+    np.testing.assert_array_equal(attend(spoilt, slot)[0], out_B1NH)

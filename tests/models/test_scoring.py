@@ -1,0 +1,159 @@
+"""Scores per token: the plain log-softmax in value and gradient, and never [B, T, V] at once."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from r1_jax.models import heads, scoring, transformer
+from tests.golden import decoder_numpy as golden
+from tests.models import tiny
+
+MODEL = tiny.MODEL
+V, D = MODEL.vocab_size, MODEL.embed_dim
+B, T = 5, 12
+
+
+def warm(logits):
+    return logits / 0.7
+
+
+def _tokens(rows=B, length=T, seed=0):
+    return np.random.default_rng(seed).integers(0, V, (rows, length), np.int32)
+
+
+@functools.cache
+def scorer(chunk):
+    def score(params, tokens_BT, position_BT, segment_BT):
+        return scoring.token_scores(
+            MODEL,
+            params,
+            tokens_BT,
+            adjust=warm,
+            position_BT=position_BT,
+            segment_BT=segment_BT,
+            chunk=chunk,
+        )
+
+    return tiny.jit(score)
+
+
+def plain(params, tokens_BT):
+    """The same with [B, T, V] logits all at once."""
+    hidden_BTD, _ = transformer.forward(MODEL, params, tokens_BT)
+    logps_BTV = jax.nn.log_softmax(warm(hidden_BTD @ heads.kernel(MODEL, params)), axis=-1)
+    logps_BT = jnp.take_along_axis(logps_BTV[:, :-1], tokens_BT[:, 1:, None], axis=-1)[:, :, 0]
+    entropy_BT = -jnp.sum(jnp.exp(logps_BTV) * logps_BTV, axis=-1)[:, :-1]
+    return tuple(jnp.pad(x, ((0, 0), (1, 0))) for x in (logps_BT, entropy_BT))
+
+
+def chunked(params, tokens_BT):
+    return scoring.token_scores(MODEL, params, tokens_BT, adjust=warm, chunk=4)
+
+
+def _loss(function, params, tokens_BT):
+    """(any function of both results in which every token counts differently, the results)."""
+    logps_BT, entropy_BT = function(params, tokens_BT)
+    weight_BT = np.random.default_rng(2).normal(size=(2, B, T)).astype(np.float32)
+    loss = jnp.sum(weight_BT[0] * logps_BT) + jnp.sum(weight_BT[1] * entropy_BT)
+    return loss, (logps_BT, entropy_BT)
+
+
+def test_value_and_gradient_are_those_of_the_plain_form():
+    tokens_BT = _tokens()
+    found, expected = (
+        tiny.jit(jax.value_and_grad(functools.partial(_loss, f), has_aux=True))(
+            tiny.params(), tokens_BT
+        )
+        for f in (chunked, plain)
+    )
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        scale = np.abs(b).max()
+        assert scale > 0
+        np.testing.assert_allclose(a / scale, b / scale, atol=2e-5)
+
+
+def test_log_probabilities_against_numpy():
+    tokens_BT = _tokens()
+    position_BT, segment_BT = np.tile(np.arange(T), (B, 1)), np.zeros((B, T), np.int32)
+    logps_BT, entropy_BT = scorer(4)(tiny.params(), tokens_BT, position_BT, segment_BT)
+    assert logps_BT.dtype == entropy_BT.dtype == jnp.float32
+    hidden_TD = golden.hidden(
+        tiny.params(),
+        tokens_BT[0],
+        position_BT[0],
+        segment_BT[0],
+        rope_theta=MODEL.rope_theta,
+        norm_epsilon=MODEL.norm_epsilon,
+    )
+    logps_TV = golden.logps(tiny.params(), hidden_TD / 0.7)
+    expected = [0.0] + [logps_TV[t - 1, tokens_BT[0, t]] for t in range(1, T)]
+    np.testing.assert_allclose(logps_BT[0], expected, rtol=1e-4, atol=1e-4)
+    expected = np.append(0.0, -(np.exp(logps_TV) * logps_TV).sum(-1)[:-1])
+    np.testing.assert_allclose(entropy_BT[0], expected, rtol=1e-3, atol=1e-4)
+    # nothing predicts the first token
+    assert not logps_BT[:, 0].any() and not entropy_BT[:, 0].any()
+
+
+@pytest.mark.parametrize("chunk", [11, 32])
+def test_the_size_of_a_chunk_does_not_matter(chunk):
+    inputs = _tokens(), np.tile(np.arange(T), (B, 1)), np.zeros((B, T), np.int32)
+    expected = scorer(4)(tiny.params(), *inputs)
+    found = scorer(chunk)(tiny.params(), *inputs)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_a_document_scores_the_same_in_a_packed_row_and_alone():
+    lengths = (5, 4, 3)
+    documents = [_tokens(1, n, seed=n)[0] for n in lengths]
+    packed_BT, alone_BT = _tokens(seed=3), _tokens(seed=4)
+    position_BT, segment_BT = np.tile(np.arange(T), (B, 1)), np.zeros((B, T), np.int32)
+    for b, document in enumerate(documents):
+        alone_BT[b, : len(document)] = document
+    alone = scorer(4)(tiny.params(), alone_BT, position_BT, segment_BT)
+    packed_BT[2] = np.concatenate(documents)
+    position_BT[2] = np.concatenate([np.arange(n) for n in lengths])
+    segment_BT[2] = np.repeat([1, 2, 3], lengths)
+    packed = scorer(4)(tiny.params(), packed_BT, position_BT, segment_BT)
+    start = 0
+    for b, n in enumerate(lengths):
+        for a, p in zip(alone, packed, strict=True):
+            # a document's first token is predicted by nothing: its score is the packing's weight 0
+            np.testing.assert_allclose(p[2, start + 1 : start + n], a[b, 1:n], atol=1e-5)
+        start += n
+
+
+def test_padding_after_a_completion_does_not_matter():
+    tokens_BT, other_BT = _tokens(), _tokens()
+    other_BT[:, 8:] = 0
+    inputs = np.tile(np.arange(T), (B, 1)), np.zeros((B, T), np.int32)
+    a, b = (scorer(4)(tiny.params(), x, *inputs) for x in (tokens_BT, other_BT))
+    np.testing.assert_array_equal(a[0][:, :8], b[0][:, :8])
+    np.testing.assert_array_equal(a[1][:, :8], b[1][:, :8])
+
+
+def _with_vocabulary(function, *inputs):
+    """(most elements of an array with a vocabulary axis, those of the same over all positions)."""
+    found = [s for s in tiny.shapes(jax.make_jaxpr(function)(*inputs)) if V in s and D not in s]
+    return max(np.prod(shape) for shape in found)
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+def test_logits_of_all_positions_never_exist(gradient):
+    def program(function):
+        loss = functools.partial(_loss, function)
+        return jax.grad(loss, has_aux=True) if gradient else loss
+
+    inputs = tiny.params(), _tokens()
+    assert _with_vocabulary(program(plain), *inputs) >= B * (T - 1) * V
+    assert _with_vocabulary(program(chunked), *inputs) == B * 4 * V
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_rows_of_one_or_two_tokens(length):
+    tokens_BT = _tokens(length=length)
+    logps_BT, entropy_BT = jax.eval_shape(chunked, tiny.params(), tokens_BT)
+    assert logps_BT.shape == entropy_BT.shape == (B, length)

@@ -1,0 +1,252 @@
+"""The decoder: against NumPy, packed, padded, step by step, in bfloat16, rematted, on a mesh."""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from r1_jax.core import trees
+from r1_jax.models import cache as kv_cache
+from r1_jax.models import config as model_config
+from r1_jax.models import transformer
+from r1_jax.sharding import mesh as meshes
+from r1_jax.sharding import place
+from tests.golden import decoder_numpy as golden
+from tests.models import tiny
+
+MODEL = tiny.MODEL
+OTHER = dataclasses.replace(  # every switch that shapes the function, the other way
+    MODEL,
+    num_layers=1,
+    num_kv_heads=4,
+    qkv_bias=False,
+    tied_embeddings=True,
+    rope_theta=30.0,
+    norm_epsilon=0.5,
+)
+B, T = 3, 12
+POSITION_BT = np.tile(np.arange(T), (B, 1))
+ONE_SEGMENT = np.zeros((B, T), np.int32)
+
+
+def _tokens(rows=B, length=T, seed=0):
+    return np.random.default_rng(seed).integers(0, MODEL.vocab_size, (rows, length), np.int32)
+
+
+def _forward(config, params, tokens_BT, position_BT, segment_BT):
+    return transformer.forward(config, params, tokens_BT, position_BT, segment_BT)[0]
+
+
+forward = tiny.jit(partial(_forward, MODEL))
+
+
+@pytest.mark.parametrize("config", [MODEL, OTHER], ids=["model", "other"])
+def test_hidden_states_against_numpy(config):
+    params, tokens_BT = tiny.params(config), _tokens()
+    segment_BT = np.repeat([[1] * 5 + [2] * 7, [1] * 12, [3] * 11 + [0]], 1, axis=0)
+    position_BT = np.stack([[*range(5), *range(7)], range(12), [*range(11), 0]])
+    found = tiny.jit(partial(_forward, config))(params, tokens_BT, position_BT, segment_BT)
+    assert found.dtype == jnp.float32
+    for b in range(B):
+        expected = golden.hidden(
+            params,
+            tokens_BT[b],
+            position_BT[b],
+            segment_BT[b],
+            rope_theta=config.rope_theta,
+            norm_epsilon=config.norm_epsilon,
+        )
+        np.testing.assert_allclose(found[b], expected, rtol=2e-4, atol=2e-5)
+
+
+def test_positions_count_from_zero_unless_given():
+    tokens_BT = _tokens()
+    implicit = tiny.jit(lambda p, x: transformer.forward(MODEL, p, x)[0])(tiny.params(), tokens_BT)
+    explicit = forward(tiny.params(), tokens_BT, POSITION_BT, ONE_SEGMENT)
+    np.testing.assert_allclose(implicit, explicit, rtol=1e-5, atol=1e-5)
+
+
+def test_what_stands_right_of_a_position_does_not_matter():
+    tokens_BT = _tokens()
+    other_BT = tokens_BT.copy()
+    other_BT[:, 7:] = (other_BT[:, 7:] + 5) % MODEL.vocab_size
+    a, b = (forward(tiny.params(), x, POSITION_BT, ONE_SEGMENT) for x in (tokens_BT, other_BT))
+    np.testing.assert_array_equal(a[:, :7], b[:, :7])
+    assert np.abs(a[:, 7:] - b[:, 7:]).max(axis=-1).min() > 0.01
+
+
+def test_packed_documents_read_as_they_do_alone():
+    lengths = (5, 3, 4)
+    documents = [_tokens(1, n, seed=n)[0] for n in lengths]
+    packed_BT, alone_BT = _tokens(), _tokens(seed=9)
+    packed_BT[1] = np.concatenate(documents)
+    segment_BT, position_BT = ONE_SEGMENT.copy(), POSITION_BT.copy()
+    segment_BT[1] = np.repeat([1, 2, 3], lengths)
+    position_BT[1] = np.concatenate([np.arange(n) for n in lengths])
+    for b, document in enumerate(documents):
+        alone_BT[b, : len(document)] = document
+    packed = forward(tiny.params(), packed_BT, position_BT, segment_BT)[1]
+    alone = forward(tiny.params(), alone_BT, POSITION_BT, ONE_SEGMENT)
+    start = 0
+    for b, n in enumerate(lengths):
+        np.testing.assert_allclose(packed[start : start + n], alone[b, :n], rtol=1e-5, atol=1e-5)
+        start += n
+
+
+@partial(tiny.jit, static_argnums=0)
+def decode(config, params, tokens_T, junk_T, first_slot):
+    """hidden[b, i]: row b reads b + 1 tokens as its prompt and token b + 1 + i in step i.
+
+    The prompt's padding is `junk_T`. The ring has as many slots as the longest answer has tokens
+    and starts at first_slot, so that it wraps round.
+    """
+    rows = ring = len(tokens_T) - 1
+    split_B = jnp.arange(1, rows + 1)
+    is_prompt_BT = jnp.arange(rows + 1)[None, :] < split_B[:, None]
+    prompts_BT = jnp.where(is_prompt_BT, tokens_T[None, :], junk_T[None, :])
+    _, kv = transformer.forward(config, params, prompts_BT, collect=True)
+    cache = kv_cache.allocate(config, rows, rows + 1, ring)
+    everyone_B = jnp.ones(rows, bool)
+    cache = kv_cache.fill(cache, everyone_B, jnp.arange(rows), *kv_cache.from_prefill(kv), split_B)
+    blocks = transformer.unstack(config, params)
+
+    def read(cache, i):
+        token_B = tokens_T[jnp.minimum(split_B + i, rows)]
+        slot = (first_slot + i) % ring
+        hidden_BD, cache = transformer.step(config, params, blocks, token_B, cache, slot)
+        return cache, hidden_BD
+
+    return jax.lax.scan(read, cache, jnp.arange(ring))[1].swapaxes(0, 1)
+
+
+def test_decoding_after_any_split_is_the_full_forward_pass():
+    tokens_BT = _tokens()
+    full = np.asarray(forward(tiny.params(), tokens_BT, POSITION_BT, ONE_SEGMENT))
+    for b, first_slot in ((0, 0), (1, 4)):
+        junk_T = _tokens(1, T, seed=5 + b)[0]
+        found = decode(MODEL, tiny.params(), tokens_BT[b], junk_T, first_slot)
+        for split in range(1, T):
+            # the step that reads token t answers for position t
+            after = found[split - 1, : T - split]
+            np.testing.assert_allclose(after, full[b, split:], rtol=1e-4, atol=1e-4)
+
+
+def test_bfloat16_computes_in_bfloat16_and_leaves_the_masters_alone():
+    config = dataclasses.replace(MODEL, compute_dtype="bfloat16")
+    params, tokens_BT = tiny.params(), _tokens()
+    inputs = params, tokens_BT, POSITION_BT, ONE_SEGMENT
+    program = jax.make_jaxpr(partial(_forward, config))(*inputs)
+    products = [e for e in tiny.equations(program) if e.primitive.name == "dot_general"]
+    assert len(products) >= 9  # four of attention's projections, two inside it, three of SwiGLU
+    for product in products:
+        assert {v.aval.dtype for v in product.invars} == {jnp.dtype(jnp.bfloat16)}
+    half, single = tiny.jit(partial(_forward, config))(*inputs), forward(*inputs)
+    assert half.dtype == jnp.bfloat16
+    error = np.abs(np.asarray(half, np.float32) - single).mean() / np.abs(single).mean()
+    assert 1e-4 < error < 0.05
+    # a gradient step happens in float32
+    gradient = jax.eval_shape(
+        jax.grad(lambda p: jnp.sum(_forward(config, p, *inputs[1:]).astype(jnp.float32))), params
+    )
+    assert {leaf.dtype for leaf in jax.tree.leaves(gradient)} == {jnp.dtype(jnp.float32)}
+    fresh = jax.eval_shape(partial(transformer.init, config), jax.random.key(0))
+    assert {leaf.dtype for leaf in jax.tree.leaves(fresh)} == {jnp.dtype(jnp.float32)}
+
+
+def _number_of_parameters(c):
+    attention = c.embed_dim * c.head_dim * (2 * c.num_heads + 2 * c.num_kv_heads)
+    attention += c.qkv_bias * c.head_dim * (c.num_heads + 2 * c.num_kv_heads)
+    layer = 2 * c.embed_dim + attention + 3 * c.embed_dim * c.mlp_dim
+    tables = (1 if c.tied_embeddings else 2) * c.vocab_size * c.embed_dim
+    return tables + c.embed_dim + c.num_layers * layer
+
+
+def test_number_of_parameters():
+    # two layers of 2 * 32 norms, 32 * 8 * 12 weights + 8 * 8 biases, 3 * 32 * 48; tables; a norm
+    assert _number_of_parameters(MODEL) == 2 * (64 + 3072 + 64 + 4608) + 2 * 26 * 32 + 32
+    untied = dataclasses.replace(OTHER, tied_embeddings=False, qkv_bias=True)
+    for config in (MODEL, OTHER, untied, model_config.ModelConfig()):
+        fresh = jax.eval_shape(partial(transformer.init, config), jax.random.key(0))
+        assert trees.num_params(fresh) == _number_of_parameters(config)
+        assert ("head" in fresh) == (not config.tied_embeddings)
+        assert ("bias" in fresh["layers"]["block"]["attention"]["key"]) == config.qkv_bias
+
+
+def test_remat_policies_recompute_more_and_change_no_gradient():
+    tokens_BT, whole = _tokens(), dataclasses.replace(MODEL, tied_embeddings=True)
+    weight_BTD = np.random.default_rng(1).normal(size=(B, T, MODEL.embed_dim)).astype(np.float32)
+    found, products = {}, {}
+    for remat in ("none", "dots", "full"):
+        config = dataclasses.replace(whole, remat=remat)
+
+        def loss(params, config=config):
+            hidden_BTD = _forward(config, params, tokens_BT, POSITION_BT, ONE_SEGMENT)
+            return jnp.sum(hidden_BTD * weight_BTD)
+
+        traced = tiny.jit(jax.grad(loss)).trace(tiny.params(whole))
+        products[remat] = tiny.count(traced.jaxpr, "dot_general")
+        found[remat] = traced.lower().compile()(tiny.params(whole))
+    # forward: 7 projections and 2 products inside attention. "dots" repeats the latter two, and the
+    # projections only in part; "full" all that the backward pass needs
+    assert products["none"] < products["dots"] < products["full"]
+    for remat in ("dots", "full"):
+        for path, leaf in trees.paths(found[remat]).items():
+            expected = trees.paths(found["none"])[path]
+            scale = np.abs(expected).max()
+            assert scale > 0, path
+            np.testing.assert_allclose(leaf / scale, expected / scale, atol=1e-5, err_msg=path)
+
+
+def _constraints(text):
+    return [line for line in text.splitlines() if "sdy.sharding_constraint" in line]
+
+
+def test_parameters_are_born_sharded_and_compute_the_same():
+    made = meshes.make_mesh(2, 2, 2)
+    shardings = place.shardings(
+        jax.eval_shape(partial(transformer.init_boxed, MODEL), jax.random.key(0)), made
+    )
+    tokens_BT = _tokens(4)
+    with meshes.activate(made):
+        init = tiny.jit(partial(transformer.init, MODEL), out_shardings=shardings)
+        params = init(jax.random.key(3))
+        # blown up, so that layers matter as much as the embedding
+        params = jax.tree.map(lambda x: x * 4, params)
+        rows = place.from_host(tokens_BT, made, place.batch_sharding(made).spec)
+        traced = tiny.jit(lambda p, x: transformer.forward(MODEL, p, x)[0]).trace(params, rows)
+        lowered = traced.lower()
+        split = lowered.compile()(params, rows)
+    for path, x in trees.paths(params).items():
+        width = {"embedding": 4, "head": 4, "scale": 2}.get(path.split("/")[-1], 4)
+        if path.endswith("bias"):
+            width = 2
+        parts = {np.prod(shard.data.shape) for shard in x.addressable_shards}
+        assert parts == {x.size // width}, path
+    assert split.sharding.shard_shape(split.shape) == (1, T, MODEL.embed_dim)
+    # the layers are a scan, so their constraints stand in the program once: query, key, value,
+    # two sums of the residual stream and the SwiGLU's middle; the embedding comes before
+    found = _constraints(lowered.as_text())
+    heads = [line for line in found if '[{"data", "fsdp"}, {}, {"tensor"}, {}]' in line]
+    stream = [line for line in found if '[{"data", "fsdp"}, {}, {}]' in line]
+    middle = [line for line in found if '[{"data", "fsdp"}, {}, {"tensor"}]' in line]
+    assert (len(heads), len(stream), len(middle), len(found)) == (3, 3, 1, 7)
+    whole = jax.tree.map(np.asarray, params)
+    alone = tiny.jit(lambda p, x: transformer.forward(MODEL, p, x)[0])(whole, tokens_BT)
+    np.testing.assert_allclose(split, alone, rtol=1e-4, atol=1e-4)
+
+
+def test_a_mesh_that_cannot_split_the_heads_says_so():
+    config = dataclasses.replace(MODEL, vocab_size=28)
+    abstract = jax.eval_shape(partial(transformer.init_boxed, config), jax.random.key(0))
+    with pytest.raises(ValueError, match=r"attention/key/\w+: dimension 'kv_heads' of size 2 "):
+        place.shardings(abstract, meshes.make_mesh(2, 1, 4))
+
+
+def test_outside_a_mesh_the_program_has_no_constraints():
+    lowered = jax.jit(partial(_forward, MODEL)).lower(
+        tiny.params(), _tokens(), POSITION_BT, ONE_SEGMENT
+    )
+    assert not _constraints(lowered.as_text())

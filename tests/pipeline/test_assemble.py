@@ -1,0 +1,256 @@
+"""Configuration to mesh, tokenizer, parameters and programs; what does not fit is named."""
+
+import dataclasses
+import json
+import types as python_types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from r1_jax.checkpoints import weights
+from r1_jax.core import build, keys, trees
+from r1_jax.models import transformer
+from r1_jax.pipeline import assemble, experiment
+from r1_jax.sharding import mesh as meshes
+from r1_jax.text import tokenizer as text_tokenizer
+from r1_jax.training import losses, optim
+
+MODEL = {
+    "vocab_size": 300, "num_layers": 1, "embed_dim": 16, "num_heads": 2, "num_kv_heads": 2,
+    "head_dim": 8, "mlp_dim": 16,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with two tokenizers and the weights of a base, base.safetensors."""
+    folder = tmp_path_factory.mktemp("base")
+    texts = ["the quick brown fox jumps over the lazy dog " * 3, "pack my box with five dozen jugs"]
+    tokens = text_tokenizer.train_sentencepiece(texts, folder / "base.model", 300)
+    text_tokenizer.train_sentencepiece(texts[::-1] * 2, folder / "other.model", 300)
+    config = _config(base="")
+    params = transformer.init(config.model, keys.root(5))
+    manifest = {
+        "commit": "c", "config": build.to_dict(config), "seed": 5, "tokenizer_digest": tokens.digest
+    }  # fmt: skip
+    weights.save_weights(folder / "base.safetensors", params, manifest)
+    return folder
+
+
+def _config(**changes) -> experiment.ExperimentConfig:
+    mapping = {"model": MODEL}
+    for name, value in changes.items():
+        mapping = build.merge(mapping, name.replace("__", "."), value)
+    return build.build(experiment.ExperimentConfig, mapping)
+
+
+def _base(folder, **changes):
+    return _config(base=str(folder / "base.safetensors"), **changes)
+
+
+# --- meshes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shape"),
+    [
+        ({}, (8, 1, 1)),
+        ({"fsdp": 2}, (4, 2, 1)),
+        ({"tensor": 4}, (2, 1, 4)),
+        ({"data": 2, "fsdp": 2, "tensor": 2}, (2, 2, 2)),
+    ],
+)
+def test_data_takes_what_the_other_axes_leave(sizes, shape):
+    mesh = assemble.make_mesh(experiment.MeshConfig(**sizes))
+    assert tuple(mesh.shape[axis] for axis in ("data", "fsdp", "tensor")) == shape
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"tensor": 3}, r"data=2\*fsdp=1\*tensor=3 makes 6 devices, but there are 8; use .*data=8"),
+        ({"tensor": 16}, r"tensor=16 makes 16 devices, but there are 8; use"),
+        ({"data": 5}, r"data=5\*fsdp=1\*tensor=1 makes 5 devices, but there are 8; use data=8"),
+        ({"fsdp": 0}, "mesh axis fsdp=0 must be at least 1"),
+        ({"tensor": -2}, "mesh axis tensor=-2 must be at least 1"),
+    ],
+)
+def test_an_impossible_mesh_is_named_with_one_that_works(sizes, message):
+    with pytest.raises(ValueError, match=message):
+        assemble.make_mesh(experiment.MeshConfig(**sizes))
+
+
+def test_a_model_that_does_not_split_over_the_mesh_is_named(folder):
+    config = _config(tokenizer__path=str(folder / "base.model"), mesh__tensor=4)
+    with pytest.raises(
+        ValueError, match=r"dimension 'heads' of size 2 does not divide over tensor=4"
+    ):
+        assemble.setup(config, 1)
+
+
+# --- tokenizers ---------------------------------------------------------------------------------
+
+
+def test_the_tokenizer_lies_beside_the_base_unless_a_path_is_given(folder):
+    assert assemble.tokenizer_path(_base(folder)) == folder / "base.model"
+    other = _base(folder, tokenizer__path=str(folder / "other.model"))
+    assert assemble.tokenizer_path(other) == folder / "other.model"
+    relative = _config(tokenizer__path="bases/x.model")
+    assert assemble.tokenizer_path(relative) == assemble.PROJECT / "bases" / "x.model"
+    with pytest.raises(ValueError, match=r"tokenizer.path='' stands for the one beside base, but"):
+        assemble.tokenizer_path(_config())
+
+
+def test_a_vocabulary_that_is_not_the_tokenizer_s_is_named(folder):
+    with pytest.raises(ValueError, match=r"vocab_size=99, .* base.model has 300 pieces; give"):
+        assemble.load_tokenizer(_base(folder, model__vocab_size=99))
+    with pytest.raises(ValueError, match="cannot be read"):
+        assemble.load_tokenizer(_base(folder, tokenizer__path=str(folder / "no.model")))
+
+
+# --- parameters ---------------------------------------------------------------------------------
+
+
+def test_a_base_is_loaded_to_the_bit_and_placed(folder):
+    config = _base(folder, mesh__fsdp=2, mesh__tensor=2)
+    stage = assemble.setup(config, 10)
+    expected, manifest = weights.load_weights(folder / "base.safetensors")
+    assert trees.digest(stage.state.params) == trees.digest(expected)
+    assert stage.parents == {"base": manifest["digest"], "tokenizer": stage.tokens.digest}
+    up = stage.state.params["layers"]["block"]["mlp"]["up"]["kernel"]
+    assert up.sharding.spec == jax.P(None, "fsdp", "tensor")
+    # The optimiser's moments lie like their parameters; scalars everywhere.
+    for name, leaf in trees.paths(stage.state.opt_state).items():
+        if "mlp/up" in name:
+            assert leaf.sharding.is_equivalent_to(up.sharding, leaf.ndim), name
+    assert sum("mlp/up" in name for name in trees.paths(stage.state.opt_state)) == 2
+    assert stage.state.step.sharding.is_fully_replicated
+
+
+def test_without_a_base_the_start_is_a_function_of_the_seed(folder):
+    path = str(folder / "base.model")
+    digests = [
+        trees.digest(assemble.setup(_config(tokenizer__path=path, seed=seed), 1).state.params)
+        for seed in (0, 0, 1)
+    ]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_missing_base_is_an_error(folder):
+    path = str(folder / "base.model")
+    with pytest.raises(ValueError, match=r"no.safetensors: no weights there; .*make base"):
+        assemble.setup(_config(base=str(folder / "no.safetensors"), tokenizer__path=path), 1)
+
+
+def test_a_base_of_another_tokenizer_is_refused(folder):
+    config = _base(folder, tokenizer__path=str(folder / "other.model"))
+    with pytest.raises(ValueError, match="use the one it was trained with"):
+        assemble.setup(config, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("mlp_dim", 32), ("num_layers", 2), ("qkv_bias", False)]
+)
+def test_a_base_of_another_model_is_refused(name, value, folder):
+    with pytest.raises(
+        ValueError, match=rf"model.{name}=\S+ the config says {value}; set model.{name}"
+    ):
+        assemble.setup(_base(folder, **{f"model__{name}": value}), 1)
+
+
+def test_numerics_may_differ_from_the_base_s(folder):
+    free = {"model__compute_dtype": "bfloat16", "model__remat": "full", "model__init_std": 0.5}
+    params = assemble.setup(_base(folder, **free), 1).state.params
+    expected, _ = weights.load_weights(folder / "base.safetensors")
+    assert trees.digest(params) == trees.digest(expected)
+
+
+def test_a_base_from_before_a_model_switch_existed_is_refused_by_name(folder, tmp_path):
+    params, manifest = weights.load_weights(folder / "base.safetensors")
+    manifest["config"] = json.loads(json.dumps(manifest["config"]))
+    del manifest["config"]["model"]["qkv_bias"]
+    weights.save_weights(tmp_path / "base.safetensors", params, manifest)
+    config = _base(tmp_path, tokenizer__path=str(folder / "base.model"))
+    with pytest.raises(ValueError, match=r"model.qkv_bias=None, the config says True"):
+        assemble.setup(config, 1)
+
+
+# --- programs -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def toy_programs(monkeypatch):
+    """(make_programs on parameters {"w"}, what the loss was made of and called with)."""
+    seen = python_types.SimpleNamespace(rows=[])
+
+    def make_policy(model, config, **given):
+        seen.made = given
+
+        def loss(params, batch):
+            seen.rows.append(batch["x"].shape[0])
+            total = losses.types.WeightedSum(
+                jnp.sum(params["w"] * batch["x"]), jnp.float32(batch["x"].shape[0])
+            )
+            return losses.step.LossOutput(total, {}, {}, {})
+
+        return loss
+
+    monkeypatch.setattr(losses, "make_policy", make_policy)
+    monkeypatch.setattr(
+        assemble.grpo, "make_update", lambda update: lambda s, b, rows: update(s, b)
+    )
+    mesh = meshes.make_mesh(data=8)
+    tx = optim.make_optimizer(optim.OptimConfig(learning_rate=0.1), 1)
+
+    def make(**changes):
+        config = _config(
+            grpo={"prompts_per_rollout": 4, "group_size": 4, "num_minibatches": 1, **changes}
+        )
+        with meshes.activate(mesh):
+            state, shardings = assemble.make_state({"w": jax.device_put(1.0)}, tx, mesh)
+        programs = assemble.make_programs(
+            config, mesh, text_tokenizer.ByteTokenizer(), tx, shardings
+        )
+        return programs, state, mesh
+
+    return make, seen
+
+
+def test_a_program_holds_prompt_and_response_in_four_buckets(toy_programs):
+    make, seen = toy_programs
+    make(max_prompt=24, max_response=40)
+    assert seen.made["buckets"] == (16, 32, 48) and seen.made["max_length"] == 40
+    make(max_prompt=40, max_response=40)
+    assert seen.made["buckets"] == (20, 40, 60)
+
+
+def test_the_update_is_cut_into_microbatches_and_donates_its_state(toy_programs):
+    make, seen = toy_programs
+    programs, state, mesh = make(num_microbatches=2)
+    with meshes.activate(mesh):
+        new, row = programs.update(state, {"x": np.ones(16, np.float32)}, np.arange(16))
+    assert set(seen.rows) == {8}
+    assert state.params["w"].is_deleted() and float(row["gradient/norm"]) == 1.0
+    assert float(new.params["w"]) == pytest.approx(0.9)
+
+
+def test_the_reference_is_mixed_as_configured(toy_programs):
+    make, _ = toy_programs
+    for mix, expected in ((1.0, 5.0), (0.25, 2.0)):
+        programs, _, mesh = make(reference_mix=mix)
+        with meshes.activate(mesh):
+            mixed = programs.mix({"w": jnp.float32(1.0)}, {"w": jnp.float32(5.0)})
+        assert float(mixed["w"]) == expected
+
+
+def test_moments_of_any_optimiser_lie_like_their_parameters():
+    mesh = meshes.make_mesh(data=4, tensor=2)
+    sharding = jax.NamedSharding(mesh, jax.P("tensor"))
+    params = {"a": {"w": jax.device_put(jnp.ones(4), sharding)}, "b": jax.device_put(jnp.ones(3))}
+    state, shardings = assemble.make_state(params, optax.sgd(0.1, momentum=0.9), mesh)
+    assert state.opt_state[0].trace["a"]["w"].sharding.is_equivalent_to(sharding, 1)
+    assert shardings.params["a"]["w"] == sharding
+    assert dataclasses.is_dataclass(shardings)

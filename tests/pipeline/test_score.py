@@ -1,0 +1,193 @@
+"""The scorer: the right problem for each completion, parts apart, failures never a silent 0."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from r1_jax.core import types
+from r1_jax.data.tasks import task as tasks
+from r1_jax.metrics import clock as metrics_clock
+from r1_jax.pipeline import score
+from r1_jax.rewards import combine, verdict
+from r1_jax.text import chat, tokenizer
+
+TAGS = chat.Tags()
+TOKENS = tokenizer.ByteTokenizer()
+PROMPTS = [tasks.Prompt(uid, f"q{uid}", str(uid)) for uid in (7, 8, 9)]
+Outcome = verdict.Outcome
+
+
+def _accuracy(answer, prompt):
+    """Right is the problem's own uid, so that a wrong pairing shows."""
+    if answer == "crash":
+        return verdict.Verdict(0.0, Outcome.CRASH, {"ValueError": 1.0})
+    if answer is None:
+        return verdict.UNPARSED
+    return verdict.RIGHT if answer == prompt.reference else verdict.WRONG
+
+
+TASK = tasks.Task("toy", {}, _accuracy, lambda p: p.reference, lambda a: a and f"v{a}", ("maybe",))
+ANSWERS = [["7", "8", None], ["8", "crash", "8"], ["7", "9", "9"]]
+
+
+def _rollouts(answers=ANSWERS):
+    """Completions of three problems, three each; those with answer None do not end."""
+    texts = [
+        " wait, but <think>" if a is None else chat.completion("maybe", a, TAGS)
+        for group in answers
+        for a in group
+    ]
+    num_rows, width = len(texts), 80
+    tokens_BT = np.full((num_rows, width), TOKENS.pad_id, np.int32)
+    prompt_length_B = np.arange(num_rows, dtype=np.int32) % 4 + 1
+    length_B, stop_B = np.zeros(num_rows, np.int32), np.full(num_rows, -1, np.int32)
+    for row, text in enumerate(texts):
+        ids = TOKENS.encode(text)
+        if "answer" in text:
+            ids, stop_B[row] = [*ids, TOKENS.stop_ids[0]], TOKENS.stop_ids[0]
+        start, length_B[row] = prompt_length_B[row], len(ids)
+        tokens_BT[row, start : start + len(ids)] = ids
+    uid_B = np.repeat([p.uid for p in PROMPTS], 3)
+    sample_B = np.tile(np.arange(3), 3)
+    return types.Rollouts(
+        tokens_BT, prompt_length_B, length_B, np.zeros((num_rows, width), np.float32), stop_B,
+        uid_B, sample_B, np.int32(0), np.int32(1),
+    )  # fmt: skip
+
+
+def _scorer(clock=None, seed=0, task=TASK, **reward):
+    clock = clock or metrics_clock.Clock()
+    return score.Scorer(task, combine.RewardConfig(**reward), TOKENS, TAGS, seed=seed, clock=clock)
+
+
+def test_each_completion_is_graded_against_its_own_problem():
+    scored = _scorer().start(PROMPTS, _rollouts(), 3)()
+    expected = [
+        Outcome.RIGHT, Outcome.WRONG, Outcome.UNPARSED,
+        Outcome.RIGHT, Outcome.CRASH, Outcome.RIGHT,
+        Outcome.WRONG, Outcome.RIGHT, Outcome.RIGHT,
+    ]  # fmt: skip
+    assert scored.scores.outcome_B.tolist() == expected
+    assert scored.scores.reward_B.tolist() == [2, 1, 0, 2, 0, 2, 1, 2, 2]
+    assert scored.scores.parts["accuracy"].tolist() == [1, 0, 0, 1, 0, 1, 0, 1, 1]
+    assert scored.scores.parts["format"].tolist() == [1, 1, 0, 1, 1, 1, 1, 1, 1]
+
+
+def test_a_failed_grader_leaves_its_row_and_every_mean():
+    scored = _scorer().start(PROMPTS, _rollouts(), 3)()
+    assert scored.scores.valid_B.tolist() == [i != 4 for i in range(9)]
+    facts = scored.facts
+    assert facts["reward/mean"] == pytest.approx(12 / 8)
+    assert facts["reward/accuracy"] == pytest.approx(5 / 8)
+    assert facts["reward/format"] == pytest.approx(7 / 8)
+    assert facts["outcome/crash"] == pytest.approx(1 / 9)
+    assert facts["outcome/right"] == pytest.approx(5 / 9)
+    assert sum(v for k, v in facts.items() if k.startswith("outcome/")) == pytest.approx(1)
+
+
+def test_the_same_facts_are_measured_whatever_the_graders_say():
+    """A crash on the first completion once added a column that other rollouts did not have."""
+    crash_first = [["crash", "7", "7"], ["8"] * 3, ["9"] * 3]
+    one = _scorer().start(PROMPTS, _rollouts(crash_first), 0)()
+    other = _scorer().start(PROMPTS, _rollouts(), 0)()
+    assert one.facts.keys() == other.facts.keys()
+    assert one.scores.parts.keys() == other.scores.parts.keys()
+    assert one.samples[0]["parts"]["accuracy/ValueError"] == 1.0  # kept with the completion
+
+
+def test_reflection_is_counted_per_completion():
+    facts = _scorer().start(PROMPTS, _rollouts(), 0)().facts
+    assert facts["reflection/per_completion"] == pytest.approx(2 / 9)  # one says "wait" and "but"
+    assert facts["reflection/markers"] == pytest.approx(8 / 9)  # "maybe", the task's own
+
+
+def test_samples_hold_all_of_a_completion():
+    rollouts = _rollouts()
+    samples = _scorer().start(PROMPTS, rollouts, 0)().samples
+    assert [(s["uid"], s["sample"]) for s in samples] == [
+        (u, i) for u in (7, 8, 9) for i in range(3)
+    ]
+    assert samples[0]["completion"] == chat.completion("maybe", "7", TAGS)
+    assert [s["question"] for s in samples[::3]] == ["q7", "q8", "q9"]
+    assert [s["stop"] for s in samples] == ["stop"] * 2 + ["length"] + ["stop"] * 6
+    assert [s["length"] for s in samples] == rollouts.length_B.tolist()
+    assert samples[4]["outcome"] == "crash" and samples[4]["reward"] == 0.0
+
+
+def test_a_random_reward_is_drawn_anew_each_step_and_known_again_for_the_same():
+    def rewards(seed, step):
+        scorer = _scorer(seed=seed, accuracy_weight=0, format_weight=0, random_weight=1)
+        return scorer.start(PROMPTS, _rollouts([["7"] * 3] * 3), step)().scores.reward_B.tolist()
+
+    assert rewards(0, 1) == rewards(0, 1)
+    assert len({tuple(rewards(*at)) for at in ((0, 1), (0, 2), (1, 1), (1, 2))}) == 4
+    assert set(rewards(0, 1)) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5, 20])
+def test_graders_share_the_work_without_mixing_it_up(workers):
+    seen = []
+
+    def accuracy(answer, prompt):
+        seen.append(threading.current_thread().name)
+        return _accuracy(answer, prompt)
+
+    task = tasks.Task("toy", {}, accuracy, TASK.ideal, TASK.vote, ())
+    scorer = _scorer(task=task, workers=workers)
+    assert scorer.start(PROMPTS, _rollouts(), 0)().scores.reward_B.tolist() == [
+        2, 1, 0, 2, 0, 2, 1, 2, 2,
+    ]  # fmt: skip
+    assert all(name.startswith("grader") for name in seen)
+    assert threading.current_thread().name not in seen
+
+
+def test_grading_goes_on_while_the_caller_does_something_else():
+    started, may_go_on = threading.Event(), threading.Event()
+
+    def accuracy(answer, prompt):
+        started.set()
+        assert may_go_on.wait(30)
+        return verdict.RIGHT
+
+    task = tasks.Task("toy", {}, accuracy, TASK.ideal, TASK.vote, ())
+    clock = metrics_clock.Clock()
+    finish = _scorer(clock, task=task).start(PROMPTS, _rollouts(), 0)
+    assert started.wait(30)  # and we are here, not waiting for it
+    may_go_on.set()
+    assert finish().facts["reward/accuracy"] == 1.0
+    assert clock.lap()["seconds/score"] > 0
+
+
+def test_two_graders_work_at_one_time():
+    both = threading.Barrier(2, timeout=30)
+
+    def accuracy(answer, prompt):
+        both.wait()
+        return verdict.RIGHT
+
+    task = tasks.Task("toy", {}, accuracy, TASK.ideal, TASK.vote, ())
+    rollouts = _rollouts([["7", "7"], ["8", "8"], ["9", "9"]])
+    rollouts.sample_B[:] = rollouts.sample_B % 2
+    assert _scorer(task=task, workers=2).start(PROMPTS, rollouts, 0)().facts["reward/accuracy"] == 1
+
+
+def test_an_error_of_ours_in_a_grader_is_raised_not_scored():
+    def accuracy(answer, prompt):
+        raise KeyError("a bug")
+
+    task = tasks.Task("toy", {}, accuracy, TASK.ideal, TASK.vote, ())
+    with pytest.raises(KeyError, match="a bug"):
+        _scorer(task=task).start(PROMPTS, _rollouts(), 0)()
+
+
+def test_judge_adds_votes_and_knows_what_is_right():
+    judged = _scorer().judge(PROMPTS, _rollouts(), 0)
+    assert judged.is_right == [True, False, False, True, False, True, False, True, True]
+    assert judged.votes == ["v7", "v8", None, "v8", "vcrash", "v8", "v7", "v9", "v9"]
+    assert judged.facts["reward/accuracy"] == pytest.approx(5 / 8)
+
+
+def test_a_custom_reward_that_does_not_exist_is_an_error_at_once():
+    with pytest.raises(ValueError, match="custom reward 'nowhere:f'"):
+        _scorer(custom="nowhere:f", custom_weight=1.0)

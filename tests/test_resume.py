@@ -1,0 +1,120 @@
+"""A run is a function of its seed, and one that was killed goes on as if it had not been.
+
+Real processes, a real model on two devices, everything that r1_zero.run does.
+"""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from r1_jax.pipeline import base
+from tests import resume_child
+
+
+def _start(workdir, shared, *kill, seed="random"):
+    """A finished child: its exit status and what it printed."""
+    return subprocess.run(
+        [sys.executable, "-m", "tests.resume_child", str(workdir), str(shared), *map(str, kill)],
+        cwd=pathlib.Path(__file__).parents[1],
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONHASHSEED": seed},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def _rows(path, *, is_process_s_own=("seconds/", "compilations")):
+    """Rows of a file without what belongs to a process and not to the run."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{k: v for k, v in row.items() if not k.startswith(is_process_s_own)} for row in rows]
+
+
+def _compilations(workdir):
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["compilations"] for line in lines]
+
+
+def _checkpoint(workdir, step=12):
+    """(digest of all arrays, the data iterator's place) of a checkpoint."""
+    path = workdir / "checkpoints" / f"step_{step:08d}" / "record" / "metadata"
+    record = json.loads(path.read_text())
+    assert any(name.startswith("reference/") for name in record["leaves"])
+    assert any("opt_state" in name for name in record["leaves"])
+    return record["digest"], record["host_state"]["batches"]
+
+
+def _result(workdir):
+    """All of a run that another run with its seed must give again, to the bit."""
+    samples = {p.name: p.read_bytes() for p in sorted((workdir / "samples").iterdir())}
+    rows = [_rows(workdir / f"{name}.jsonl") for name in ("metrics", "eval")]
+    return (*rows, _checkpoint(workdir), samples)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """What all runs share: tokenizer, problems, compilation cache."""
+    shared = tmp_path_factory.mktemp("shared")
+    base.train_tokenizer(resume_child.config(str(shared)), shared / "t.model")
+    return shared
+
+
+@pytest.fixture(scope="module")
+def whole(shared):
+    """An uninterrupted run."""
+    done = _start(shared / "whole", shared, seed="1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "done\n"
+    return shared / "whole"
+
+
+def test_the_run_did_what_the_other_tests_compare(whole):
+    rows, evals, _, samples = _result(whole)
+    assert [row["step"] for row in rows] == [0, 2, 4, 6, 8, 10]
+    assert [row["step"] for row in evals] == [0, 4, 8, 12]
+    assert len(samples) == 6 + 4
+    # It learnt something, moved away from its reference, and that was refreshed at update 6.
+    assert all(row["update/skipped"] == 0 and row["gradient/norm"] > 0 for row in rows)
+    kl = [row["kl/reference"] for row in rows]
+    assert kl[2] > kl[0] and kl[3] < kl[2]
+    assert [row["length/limit"] for row in rows] == [8, 8, 8, 16, 16, 16]
+    assert max(row["gap/sampler_learner_max"] for row in rows) <= 1e-4
+    assert len({json.dumps(sample) for sample in samples.values().__str__().split()}) > 10
+
+
+def test_nothing_is_compiled_after_the_first_step(whole):
+    counts = _compilations(whole)
+    assert counts[0] > 0
+    assert counts[1:] == [0] * 5
+
+
+def test_two_runs_with_one_seed_are_bit_identical(whole, shared):
+    again = _start(shared / "again", shared, seed="2")
+    assert again.stdout == "done\n", again.stderr
+    assert _result(shared / "again") == _result(whole)
+
+
+@pytest.mark.kill
+@pytest.mark.parametrize(
+    ("phase", "at", "resumed_from"),
+    [("rollout", 10, 8), ("score", 2, 0), ("update", 7, 4), ("save", 8, 4)],
+)
+def test_killed_and_started_again_a_run_is_bit_identical_to_the_uninterrupted_one(
+    phase, at, resumed_from, whole, shared
+):
+    workdir = shared / f"killed_in_{phase}"
+    killed = _start(workdir, shared, phase, at)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    complete = [p.name for p in (workdir / "checkpoints").glob("step_????????")]
+    assert max(complete, default="step_00000000") == f"step_{resumed_from:08d}"
+    if phase == "save":
+        assert list((workdir / "checkpoints").glob("*tmp*"))
+    resumed = _start(workdir, shared)
+    assert resumed.stdout == "done\n", resumed.stderr
+    assert _result(workdir) == _result(whole)
+    assert _compilations(workdir)[resumed_from // 2 + 1 :] == [0] * (5 - resumed_from // 2)
+    assert _start(workdir, shared).stdout == "was done\n"

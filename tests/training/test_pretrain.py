@@ -1,0 +1,70 @@
+"""Pre-training's loop: one pass, in an order that a resume finds again."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from r1_jax.data import packing
+from r1_jax.training import pretrain
+from r1_jax.training import state as train_state
+
+CONFIG = pretrain.PretrainConfig(batch_rows=3, row_length=4)
+
+
+def _rows(num=11) -> packing.Packed:
+    return packing.pack([[i, i, i] for i in range(num)], row_length=4, pad_id=99)
+
+
+def _train(first_step=0, seed=0, rows=None, config=CONFIG):
+    """(batches of first tokens that the updates saw, log calls, saved steps)."""
+    seen, logged, saved = [], [], []
+
+    def update(state, batch):
+        seen.append(batch.tokens_BT[:, 0].tolist())
+        return train_state.TrainState(state.step + 1, state.params, ()), {"loss": jnp.float32(7)}
+
+    state = pretrain.train(
+        config, train_state.TrainState(jnp.int32(first_step), {}, ()), rows or _rows(), update,
+        lambda batch: batch, seed=seed,
+        log=lambda step, row: logged.append((step, float(row["loss"]))),
+        save=lambda state: saved.append(int(state.step)),
+    )  # fmt: skip
+    assert int(state.step) == 3
+    return seen, logged, saved
+
+
+def test_one_pass_over_shuffled_rows_leaves_the_last_incomplete_batch_out():
+    seen, logged, saved = _train()
+    flat = [token for batch in seen for token in batch]
+    assert len(flat) == len(set(flat)) == 9 and set(flat) <= set(range(11))
+    assert flat != sorted(flat) and flat != sorted(flat, reverse=True)
+    assert logged == [(0, 7.0), (1, 7.0), (2, 7.0)]
+    assert saved == [1, 2, 3]
+
+
+def test_the_order_is_a_function_of_the_seed():
+    assert _train(seed=0)[0] == _train(seed=0)[0] != _train(seed=1)[0]
+
+
+def test_a_resumed_run_sees_what_the_uninterrupted_one_would():
+    assert _train(first_step=2)[0] == _train()[0][2:]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"batch_rows": 5, "num_microbatches": 2}, "batch_rows=5 does not split"),
+        ({"batch_rows": 0}, "batch_rows, row_length and num_microbatches must be at least 1"),
+        ({"num_microbatches": 0}, "must be at least 1"),
+    ],
+)
+def test_impossible_settings_are_named(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        pretrain.PretrainConfig(**wrong)
+
+
+def test_a_corpus_smaller_than_one_batch_is_an_error():
+    with pytest.raises(ValueError, match="packs into 2 rows, fewer than batch_rows=3; raise"):
+        pretrain.num_steps(CONFIG, _rows(2))
+    assert pretrain.num_steps(CONFIG, _rows(3)) == 1
+    assert np.shape(_rows(3).tokens_BT) == (3, 4)

@@ -1,0 +1,122 @@
+"""Every switch of GRPOConfig changes the result of a run: none is read and then forgotten.
+
+The run is the real loop, loss and update over the table policy of tests/tiny.py.
+"""
+
+import dataclasses
+import functools
+import importlib
+import typing
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from r1_jax.training import grpo
+from tests import tiny
+
+BASE = {
+    "num_steps": 4,
+    "prompts_per_rollout": 4,
+    "group_size": 4,
+    "num_minibatches": 2,
+    "clip_low": 0.2,
+    "clip_high": 0.28,
+    "kl_coef": 0.5,
+    "reference_every": 2,
+    "overlong_buffer": 2,
+    "max_prompt": 4,
+    "max_response": 6,
+    "gap_bound": 0.5,
+}
+CHANGES = [  # (what else must be set for the switch to matter, the switch, its other value)
+    ({}, "num_steps", 2),
+    ({}, "prompts_per_rollout", 8),
+    ({}, "group_size", 8),
+    ({}, "num_minibatches", 1),
+    ({}, "inner_epochs", 2),
+    ({}, "clip_low", 0.05),
+    ({}, "clip_high", 0.05),
+    ({}, "kl_coef", 0.25),
+    ({}, "kl_estimator", "k1"),
+    ({}, "kl_estimator", "k2"),
+    ({}, "kl_place", "reward"),
+    ({}, "ratio", "sequence"),
+    ({}, "aggregation", "token_mean"),
+    ({}, "aggregation", "constant_length"),
+    ({}, "advantage", "mean_only"),
+    ({}, "advantage", "leave_one_out"),
+    ({}, "reference_every", 0),
+    ({}, "reference_mix", 0.5),
+    ({}, "truncated", "mask"),
+    ({}, "truncated", "soft_penalty"),
+    ({"truncated": "soft_penalty"}, "overlong_buffer", 4),
+    ({}, "entropy_coef", 0.1),
+    ({}, "importance_cap", 1.01),
+    ({}, "resample", 1),
+    ({}, "response_schedule", ((0, 6), (2, 3))),
+    ({}, "max_response", 4),
+]
+ELSEWHERE = {  # switches that change no number of this run, and the tests in which they matter
+    "num_microbatches": "tests.training.test_switches:test_microbatches_bound_what_is_scored",
+    "gap_bound": "tests.training.test_grpo:test_a_gap_above_the_bound_stops_the_run",
+    "max_prompt": "tests.pipeline.test_r1_zero:test_max_prompt_is_the_longest_prompt_taken",
+}
+
+
+@pytest.fixture(autouse=True)
+def _table_policy(monkeypatch):
+    tiny.patch(monkeypatch)
+
+
+@functools.cache
+def _jitted_update(max_response: int):
+    config = grpo.GRPOConfig(**{**BASE, "max_response": max_response})
+    return jax.jit(tiny.make_update(config, optax.sgd(2.0)))
+
+
+@functools.cache
+def _tables(items: tuple) -> np.ndarray:
+    """The parameters after every rollout of the run with BASE and `items`."""
+    config = grpo.GRPOConfig(**{**BASE, **dict(items)})
+    num_rows = config.prompts_per_rollout * config.group_size // config.num_minibatches
+    is_other_shape = (num_rows, config.max_response) != (8, 6)
+    update = _jitted_update(config.max_response) if is_other_shape else None
+    tables = tiny.run(config, error=0.05, update=update).tables
+    assert np.isfinite(tables).all()
+    return np.array(tables)
+
+
+@pytest.mark.parametrize(("given", "name", "value"), CHANGES)
+def test_changing_a_switch_changes_the_policy(given, name, value):
+    one = _tables(tuple(given.items()))
+    other = _tables((*given.items(), (name, value)))
+    if name == "num_steps":
+        assert (len(one), len(other)) == (2, 1)
+        return
+    assert one.shape != other.shape or np.abs(one - other).max() > 1e-3
+
+
+def test_every_switch_has_its_test():
+    tested = {name for _, name, _ in CHANGES}
+    for name, where in ELSEWHERE.items():
+        module, function = where.split(":")
+        assert callable(getattr(importlib.import_module(module), function)), name
+    assert tested.isdisjoint(ELSEWHERE)
+    assert tested | ELSEWHERE.keys() == {f.name for f in dataclasses.fields(grpo.GRPOConfig)}
+
+
+def test_every_choice_of_a_switch_is_tried():
+    default = dataclasses.asdict(grpo.GRPOConfig())
+    for name, hint in typing.get_type_hints(grpo.GRPOConfig).items():
+        if typing.get_origin(hint) is typing.Literal:
+            tried = {default[name]} | {value for _, n, value in CHANGES if n == name}
+            assert tried == set(typing.get_args(hint)), name
+
+
+def test_microbatches_bound_what_is_scored():
+    runs = {n: tiny.run(grpo.GRPOConfig(**BASE, num_microbatches=n)) for n in (1, 4)}
+    rows_at_once = {n: {shape[0] for shape in run.shapes} for n, run in runs.items()}
+    assert rows_at_once == {1: {8}, 4: {2}}
+    np.testing.assert_allclose(runs[1].tables, runs[4].tables, rtol=1e-5, atol=1e-6)
