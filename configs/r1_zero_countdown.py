@@ -5,7 +5,8 @@ from configs/r1_zero_paper.py is the scale alone: a learning rate for a small mo
 rollout, 16 prompts instead of 512, 176 tokens instead of 32,768.
 
 Command:   python -m r1_jax train --config=configs/r1_zero_countdown.py --workdir=runs/first
-Hardware:  two CPU cores, 2 GiB
+Hardware:  two CPU cores, 2 GiB, about a quarter of an hour
+Expected:  held-out pass@1 from 0.18 to 0.66, length x2.5, reflection words x4 (mean of seeds 0-2)
 """
 
 from configs import base_countdown
