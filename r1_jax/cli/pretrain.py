@@ -17,11 +17,12 @@ def main(argv):
     parsed = flagset.parse(argv, _DOC, _define, experiment.ExperimentConfig)
     if not parsed.values.workdir:
         flagset.fail("--workdir is required; it names the folder of this run, such as runs/base")
+    from r1_jax.checkpoints import store
     from r1_jax.pipeline import base
 
     try:
         path = base.run(parsed.config, parsed.values.workdir)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, store.SaveError) as error:
         flagset.fail(error)
     print(f"base: {path}")
 

@@ -16,11 +16,12 @@ def main(argv):
     parsed = flagset.parse(argv, _DOC, _define, experiment.ExperimentConfig)
     if not parsed.values.workdir:
         flagset.fail("--workdir is required; it names the folder of this run, such as runs/first")
+    from r1_jax.checkpoints import store
     from r1_jax.pipeline import r1_zero
 
     try:
         is_news = r1_zero.run(parsed.config, parsed.values.workdir)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, store.SaveError) as error:
         flagset.fail(error)
     if not is_news:
         print(f"{parsed.values.workdir} is done already: {parsed.config.grpo.num_steps} steps")
