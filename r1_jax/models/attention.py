@@ -107,7 +107,7 @@ def _blockwise_backward(saved, g_BKRTH):
             "BKQH,BKSH->BKQS", g_BKQH, values, preferred_element_type=jnp.float32
         )
         inner_BKQ1 = jnp.sum(
-            (g_BKQH * _cut(out_BKRTH, first, last)).astype(jnp.float32), axis=-1, keepdims=True
+            g_BKQH.astype(jnp.float32) * _cut(out_BKRTH, first, last), axis=-1, keepdims=True
         )
         dlogits_BKQS = weights_BKQS * (dweights_BKQS - inner_BKQ1) * H**-0.5
         dlogits_BKQS = dlogits_BKQS.astype(q_BKQH.dtype)

@@ -97,5 +97,10 @@ class SwiGLU(nn.Module):
 
 
 def embed(table_VD: jax.Array, tokens: jax.Array, names: Sequence[str], dtype) -> jax.Array:
-    """Rows of the embedding table for int32 tokens of any shape, laid out as `names`."""
+    """Rows of the embedding table for int32 tokens of any shape, laid out as `names`.
+
+    The table is made whole in its width and stays split in its height: left to itself, XLA gathers
+    the vocabulary on every device, and then the rows.
+    """
+    table_VD = place.constrain(table_VD, "vocab", "act_embed")
     return place.constrain(jnp.take(table_VD, tokens, axis=0).astype(dtype), *names)

@@ -69,17 +69,22 @@ def adjust(config: SamplingConfig, logits: jax.Array) -> jax.Array:
 def draw(logits_BV: jax.Array, uniform_B: jax.Array) -> tuple[jax.Array, jax.Array]:
     """(token_B int32, logp_B float32): the inverse of the cumulative distribution at uniform_B.
 
-    One uniform number in [0, 1) a row instead of one Gumbel a vocabulary entry. A token of
-    probability 0 is never drawn, not even where the cumulative sum, which XLA computes as a tree,
-    rises across such a token by a rounding error.
+    One uniform number in [0, 1) a row instead of one Gumbel a vocabulary entry. The sum is taken
+    block by block, so that of a vocabulary split over devices only the blocks' sums travel. A
+    token of probability 0 is never drawn, not even where rounding lets the sum rise across it.
     """
+    B, V = logits_BV.shape
+    num_blocks = min(V & -V, 64)  # a power of two that divides V: what a vocabulary is split by
     logps_BV = jax.nn.log_softmax(logits_BV, axis=-1)
     probability_BV = jnp.exp(logps_BV)
-    cumulative_BV = jnp.cumsum(probability_BV, axis=-1)
-    point_B = uniform_B * cumulative_BV[:, -1]
+    blocks_BCW = probability_BV.reshape(B, num_blocks, -1)
+    sum_BC = jnp.sum(blocks_BCW, axis=-1)
+    upto_BC = jnp.cumsum(sum_BC, axis=-1)
+    cumulative_BCW = (upto_BC - sum_BC)[:, :, None] + jnp.cumsum(blocks_BCW, axis=-1)
+    point_B = uniform_B * upto_BC[:, -1]
     possible_BV = probability_BV > 0
-    beyond_BV = possible_BV & (cumulative_BV > point_B[:, None])
-    index_1V = jnp.arange(logits_BV.shape[-1], dtype=jnp.int32)[None, :]
+    beyond_BV = possible_BV & (cumulative_BCW.reshape(B, V) > point_B[:, None])
+    index_1V = jnp.arange(V, dtype=jnp.int32)[None, :]
     last_B = jnp.max(jnp.where(possible_BV, index_1V, 0), axis=-1)  # where the sum falls short
     token_B = jnp.min(jnp.where(beyond_BV, index_1V, last_B[:, None]), axis=-1)
     return token_B, jnp.take_along_axis(logps_BV, token_B[:, None], axis=-1)[:, 0]

@@ -39,11 +39,12 @@ def test_prefill_is_cut_into_layers_and_turned():
 
 def test_fill_restarts_the_fresh_rows_and_leaves_the_others():
     cache = kv_cache.allocate(tiny.MODEL, 3, 5, 7)
-    cache = jax.tree.map(lambda x: x + 2, cache)
+    cache = jax.tree.map(lambda x: np.full(x.shape, 2, x.dtype), cache)
     prompt_k = tuple(_normal(4, K, 5, H, seed=layer) for layer in range(L))
     prompt_v = tuple(_normal(4, K, 5, H, seed=10 + layer) for layer in range(L))
     fresh_B, source_B = jnp.array([True, False, True]), jnp.array([3, 0, 1])
-    filled = kv_cache.fill(cache, fresh_B, source_B, prompt_k, prompt_v, jnp.array([1, 2, 3, 4]))
+    fill = tiny.jit(kv_cache.fill)
+    filled = fill(cache, fresh_B, source_B, prompt_k, prompt_v, jnp.array([1, 2, 3, 4]))
     np.testing.assert_array_equal(filled.prefix_length_B, [4, 2, 2])
     np.testing.assert_array_equal(filled.age_B, [0, 2, 0])
     for layer in range(L):
@@ -51,7 +52,8 @@ def test_fill_restarts_the_fresh_rows_and_leaves_the_others():
             np.testing.assert_array_equal(found[layer][0], prompt[layer][3])
             np.testing.assert_array_equal(found[layer][1], np.full((K, 5, H), 2.0))
             np.testing.assert_array_equal(found[layer][2], prompt[layer][1])
-    assert filled.ring_k is cache.ring_k and filled.ring_v is cache.ring_v
+    for found, old in ((filled.ring_k, cache.ring_k), (filled.ring_v, cache.ring_v)):
+        jax.tree.map(np.testing.assert_array_equal, found, old)
 
 
 def test_a_new_token_sees_its_prompt_and_its_own_last_tokens():

@@ -41,8 +41,9 @@ def scorer(chunk):
 
 
 def plain(params, tokens_BT):
-    """The same with [B, T, V] logits all at once."""
-    hidden_BTD, _ = transformer.forward(MODEL, params, tokens_BT)
+    """The same with [B, T, V] logits all at once, and its positions spelt out."""
+    position_BT = np.tile(np.arange(T), (B, 1))
+    hidden_BTD, _ = transformer.forward(MODEL, params, tokens_BT, position_BT)
     logps_BTV = jax.nn.log_softmax(warm(hidden_BTD @ heads.kernel(MODEL, params)), axis=-1)
     logps_BT = jnp.take_along_axis(logps_BTV[:, :-1], tokens_BT[:, 1:, None], axis=-1)[:, :, 0]
     entropy_BT = -jnp.sum(jnp.exp(logps_BTV) * logps_BTV, axis=-1)[:, :-1]
@@ -61,14 +62,23 @@ def _loss(function, params, tokens_BT):
     return loss, (logps_BT, entropy_BT)
 
 
-def test_value_and_gradient_are_those_of_the_plain_form():
+def test_value_and_gradient_are_those_of_the_plain_form(monkeypatch):
+    """Of the scores; what comes before is a stand-in that mixes each token with the one before."""
+
+    def forward(config, params, tokens_BT, position_BT=None, segment_BT=None):
+        x_BTD = params["embedding"][tokens_BT]
+        x_BTD = x_BTD + jnp.pad(x_BTD[:, :-1], ((0, 0), (1, 0), (0, 0)))
+        return jnp.tanh(x_BTD * params["final_norm"]["scale"][None, None, :]) * 3, None
+
+    monkeypatch.setattr(transformer, "forward", forward)
     tokens_BT = _tokens()
     found, expected = (
         tiny.jit(jax.value_and_grad(functools.partial(_loss, f), has_aux=True))(
-            tiny.params(), tokens_BT
+            {name: tiny.params()[name] for name in ("embedding", "head", "final_norm")}, tokens_BT
         )
         for f in (chunked, plain)
     )
+    assert len(jax.tree.leaves(found)) == 6  # loss, two results, three gradients
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         scale = np.abs(b).max()
         assert scale > 0

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import functools
+import re
 
 import jax
 import numpy as np
@@ -17,7 +18,7 @@ from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
 from tests.models import tiny
 
-MODEL = tiny.MODEL
+MODEL = dataclasses.replace(tiny.MODEL, num_layers=1)
 V, D = MODEL.vocab_size, MODEL.embed_dim
 P, G, CAPACITY, RESPONSE = 8, 2, 6, 8
 B = P * G
@@ -45,7 +46,7 @@ def generator(**options):
     return tiny.jit(make(**options))
 
 
-def key(seed=0):
+def key(seed=1):
     return jax.random.key(seed)
 
 
@@ -59,9 +60,9 @@ def batch(seed=0):
     )
 
 
-def sample(params=None, prompts=None, seed=0, limit=RESPONSE, generate=None):
+def sample(params=None, prompts=None, seed=1, limit=RESPONSE, generate=None):
     generate = generate or generator()
-    params = tiny.params() if params is None else params
+    params = tiny.params(MODEL) if params is None else params
     rollouts = generate(params, prompts or batch(), key(seed), STEP, np.int32(limit))
     return jax.tree.map(np.asarray, rollouts)
 
@@ -72,7 +73,7 @@ def chain(logits_VV):
     Blocks add nothing (their last kernels are 0), embeddings are one-hot, so that the hidden state
     after the last norm is sqrt(D) in one place.
     """
-    params = copy.deepcopy(tiny.params())
+    params = copy.deepcopy(tiny.params(MODEL))
     params["embedding"] = np.eye(V, D, dtype=np.float32)
     params["final_norm"]["scale"] = np.ones(D, np.float32)
     block = params["layers"]["block"]
@@ -194,7 +195,7 @@ def test_noise_is_a_function_of_key_uid_sample_and_place():
         for t, (token, logp) in enumerate(zip(tokens, logps, strict=True)):
             sums_V = np.cumsum(np.exp(logps_VV[previous]))
             assert token == np.searchsorted(sums_V, uniform_PGT[b // G, b % G, t], side="right")
-            np.testing.assert_allclose(logp, logps_VV[previous, token], atol=1e-5)
+            np.testing.assert_allclose(logp, logps_VV[previous, token], rtol=1e-4, atol=1e-4)
             previous, num = token, num + 1
     assert num > 4 * P
 
@@ -213,7 +214,7 @@ def test_another_key_uid_or_sample_draws_other_noise_and_the_same_one_the_same()
     rows = [tuple(tokens) for tokens, _ in completions(rollouts)]
     assert len(set(rows)) == B - G
     assert rows[:G] == rows[-G:]
-    other = [tuple(tokens) for tokens, _ in completions(sample(params, same, seed=1))]
+    other = [tuple(tokens) for tokens, _ in completions(sample(params, same, seed=2))]
     assert not set(rows) & set(other)
     again = sample(params, same)
     for name in FIELDS:
@@ -222,8 +223,8 @@ def test_another_key_uid_or_sample_draws_other_noise_and_the_same_one_the_same()
 
 def test_a_perturbed_weight_changes_the_rollout():
     rollouts = sample()
-    params = copy.deepcopy(tiny.params())
-    params["layers"]["block"]["mlp"]["up"]["kernel"][1, 3, 5] += 0.5  # second layer
+    params = copy.deepcopy(tiny.params(MODEL))
+    params["layers"]["block"]["mlp"]["up"]["kernel"][0, 3, 5] += 0.5
     other = sample(params)
     assert (rollouts.logps_BT != other.logps_BT).any(axis=1).all()
 
@@ -252,11 +253,11 @@ def test_a_limit_cuts_completions_off(limit):
 
 
 def test_other_values_compile_nothing():
-    prompts, keys = [batch(), batch(seed=1)], [key(), key(1)]
+    prompts, keys = [batch(), batch(seed=1)], [key(1), key(2)]
     generate = generator()
-    generate(tiny.params(), prompts[0], keys[0], np.int32(0), np.int32(RESPONSE))
+    generate(tiny.params(MODEL), prompts[0], keys[0], np.int32(0), np.int32(RESPONSE))
     with compilations.Counter() as counter:
-        generate(tiny.params(), prompts[1], keys[1], np.int32(8), np.int32(5))
+        generate(tiny.params(MODEL), prompts[1], keys[1], np.int32(8), np.int32(5))
         assert counter.lap() == 0
         jax.jit(lambda x: x + 1)(np.int32(0))
         assert counter.lap() == 1
@@ -335,11 +336,16 @@ def test_eight_devices_are_one(name):
     boxed = jax.eval_shape(functools.partial(transformer.init_boxed, MODEL), key())
     shardings = place.shardings(boxed, made)
     with meshes.activate(made):
-        params = jax.device_put(tiny.params(), shardings)
+        params = jax.device_put(tiny.params(MODEL), shardings)
         prompts = place.from_host(batch(), made, place.batch_sharding(made).spec)
-        rollouts = tiny.jit(make(**options))(params, prompts, key(), STEP, np.int32(RESPONSE))
-        found = jax.tree.map(np.asarray, rollouts)
+        inputs = params, prompts, key(), STEP, np.int32(RESPONSE)
+        compiled = tiny.jit(make(**options)).lower(*inputs).compile()
+        found = jax.tree.map(np.asarray, compiled(*inputs))
     assert_same(found, whole, fields=("length_B", "stop_B", "uid_B", "sample_B"))
+    # neither logits nor the embedding's rows come together on a device
+    gathered = re.findall(r"= \w+\[([\d,]*)\]\S* all-gather", compiled.as_text())
+    sizes = {int(size) for shape in gathered for size in shape.split(",") if size}
+    assert V not in sizes and (not options or V // 2 in sizes)
     if options:
         assert found.slot_steps == 8 * scheduled_steps(whole.length_B.tolist(), 8, 8)
 
@@ -348,9 +354,8 @@ def test_eight_devices_are_one(name):
 
 SAMPLING = {
     "plain": {},
-    "cold, top-k": {"temperature": 0.7, "top_k": 7, "num_slots": 1000},
+    "filtered": {"temperature": 0.7, "top_k": 7, "top_p": 0.9, "min_p": 0.03, "num_slots": 1000},
     "greedy, without stops": {"temperature": 0.0, "stop_ids": ()},
-    "warm, top-p, min-p": {"temperature": 1.4, "top_p": 0.8, "min_p": 0.05},
 }
 
 
@@ -363,7 +368,7 @@ def test_the_learner_gives_the_samplers_log_probabilities(name):
     rollouts = sample(generate=generator(**options))
     adjust = functools.partial(sampling_logits.adjust, config)
     learn = tiny.jit(lambda p, x: scoring.token_scores(MODEL, p, x, adjust=adjust, chunk=4)[0])
-    logps_BT = np.asarray(learn(tiny.params(), rollouts.tokens_BT))
+    logps_BT = np.asarray(learn(tiny.params(MODEL), rollouts.tokens_BT))
     mask_BT = masked.completion_mask(rollouts.prompt_length_B, rollouts.length_B, logps_BT.shape[1])
     gap_BT = np.where(mask_BT, logps_BT - rollouts.logps_BT, 0.0)
     assert np.abs(gap_BT).max() <= 1e-4
@@ -383,7 +388,7 @@ def test_the_learner_gives_the_samplers_log_probabilities(name):
 
 @pytest.fixture(scope="module")
 def program():
-    inputs = tiny.params(), batch(), key(), STEP, np.int32(RESPONSE)
+    inputs = tiny.params(MODEL), batch(), key(), STEP, np.int32(RESPONSE)
     return jax.make_jaxpr(make())(*inputs)
 
 
