@@ -1,6 +1,7 @@
 """The lock files are whole, for both Pythons, and say nothing of where they were made."""
 
 import ast
+import os
 import pathlib
 import re
 import subprocess
@@ -73,7 +74,10 @@ def test_python_3_11_stays_at_its_last_jax_and_3_12_goes_on():
 def test_quickstart_is_doctor_train_report(words, workdir):
     """`make -n` prints the commands; the environment's own stand before them if it is not made."""
     command = ["make", "-n", "quickstart", *words]
-    out = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    outside = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+    out = subprocess.run(
+        command, cwd=ROOT, env=outside, check=True, capture_output=True, text=True
+    ).stdout
     seed = next((word.removeprefix("SEED=") for word in words if "SEED" in word), "0")
     assert out.splitlines()[-3:] == [
         ".venv/bin/python -m r1_jax doctor",

@@ -183,11 +183,6 @@ def test_changing_a_setting_changes_the_corpus(name, value):
     assert _documents(few) != _documents(dataclasses.replace(few, **{name: value}))
 
 
-def test_every_setting_is_tried_above():
-    marks = test_changing_a_setting_changes_the_corpus.pytestmark[0].args[1]
-    assert {name for name, _ in marks} == {f.name for f in dataclasses.fields(CONFIG)}
-
-
 def test_a_failed_attempt_is_the_nearest_of_several():
     def mean_distance(near_of):
         config = dataclasses.replace(CONFIG, num_documents=400, near_of=near_of)
