@@ -5,6 +5,7 @@ token, which also stands in prompts: a mask guessed from a token's value shows a
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -99,16 +100,28 @@ def score(problems, rollouts: types.Rollouts, step: int, reward=reward):
 
 
 def make_update(config: grpo.GRPOConfig, tx, shapes=None):
-    """The update of the table policy; `shapes` collects what the loss looked at.
-
-    It is not jitted: tests that keep to one shape of minibatch share the compiled operations.
-    """
+    """The update of the table policy, not jitted; `shapes` collects what the loss looked at."""
     loss = losses.make_policy(
         shapes, config, adjust=lambda logits: logits, max_length=config.max_response
     )
     return grpo.make_update(
         train_step.make_update(loss, tx, num_microbatches=config.num_microbatches)
     )
+
+
+def jitted_update(config: grpo.GRPOConfig, learning_rate: float):
+    """make_update with SGD, jitted; one program for all configurations of one loss."""
+    of_loss = {f.name: getattr(config, f.name) for f in dataclasses.fields(losses.PolicyLossConfig)}
+    names = ("num_microbatches", "max_response", "prompts_per_rollout", "num_minibatches")
+    return _jitted(
+        grpo.GRPOConfig(**of_loss, **{name: getattr(config, name) for name in names}),
+        learning_rate,
+    )
+
+
+@functools.cache
+def _jitted(config: grpo.GRPOConfig, learning_rate: float):
+    return jax.jit(make_update(config, optax.sgd(learning_rate)))
 
 
 def initial_table(scale: float = 0.3) -> dict[str, jax.Array]:
@@ -132,12 +145,14 @@ class Run:
 
 
 def run(
-    config: grpo.GRPOConfig, *, learning_rate=2.0, seed=0, error=0.0, reward=reward, update=None
+    config: grpo.GRPOConfig, *, learning_rate=0.5, seed=0, error=0.0, reward=reward, jit=True
 ) -> Run:
-    """grpo.train on the table policy, by SGD. `patch` first. update: by default make_update's."""
+    """grpo.train on the table policy, by SGD. `patch` first. jit=False also fills Run.shapes."""
     tx = optax.sgd(learning_rate)
     done, next_uid, params = Run(), 0, initial_table()
-    update = update or make_update(config, tx, done.shapes)
+    update = make_update(config, tx, done.shapes)
+    if jit:
+        update = jitted_update(config, learning_rate)
 
     def next_prompts():
         nonlocal next_uid
