@@ -37,10 +37,12 @@ def get_config():
     }
     config.corpus = {
         "num_documents": 240_000,
-        "guess": 0.35,  # answers without reasoning, most of them wrong
-        "steps": 0.35,  # one attempt, not checked, most of them wrong
-        "search": 0.20,  # tries, checks, says so, tries again
-        "give_up": 0.10,  # tries, checks, resigns
+        "guess": 0.37,  # answers without reasoning, most of them wrong
+        "steps": 0.37,  # one attempt, not checked, most of them wrong
+        "search": 0.18,  # tries, checks, says so, tries again
+        "give_up": 0.08,  # tries, checks, resigns
+        "guess_right": 0.15,
+        "steps_right": 0.15,
     }
     config.pretrain = {"batch_rows": 32, "row_length": 256, "num_microbatches": 4}
     config.optim = {
