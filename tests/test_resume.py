@@ -86,6 +86,12 @@ def test_the_run_did_what_the_other_tests_compare(whole):
     assert len({json.dumps(sample) for sample in samples.values().__str__().split()}) > 10
 
 
+def test_nothing_is_compiled_after_the_first_step(whole):
+    counts = _compilations(whole)
+    assert counts[0] > 0
+    assert counts[1:] == [0] * 5
+
+
 def test_two_runs_with_one_seed_are_bit_identical(whole, shared):
     again = _start(shared / "again", shared, seed="2")
     assert again.stdout == "done\n", again.stderr
@@ -104,11 +110,11 @@ def test_killed_and_started_again_a_run_is_bit_identical_to_the_uninterrupted_on
     killed = _start(workdir, shared, phase, at)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     complete = [p.name for p in (workdir / "checkpoints").glob("step_????????")]
-    # A save goes on in the background: the last one may not have been complete yet.
-    assert max(complete, default="step_00000000") <= f"step_{resumed_from:08d}"
+    assert max(complete, default="step_00000000") == f"step_{resumed_from:08d}"
     if phase == "save":
         assert list((workdir / "checkpoints").glob("*tmp*"))
     resumed = _start(workdir, shared)
     assert resumed.stdout == "done\n", resumed.stderr
     assert _result(workdir) == _result(whole)
+    assert _compilations(workdir)[resumed_from // 2 + 1 :] == [0] * (5 - resumed_from // 2)
     assert _start(workdir, shared).stdout == "was done\n"

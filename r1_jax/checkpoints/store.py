@@ -60,7 +60,9 @@ class Store:
         self._failure: SaveError | None = None
         python_logging.getLogger("absl").addFilter(_not_a_trace_of_orbax)
         self._orbax = ocp.AsyncCheckpointer(
-            ocp.CompositeCheckpointHandler(),
+            ocp.CompositeCheckpointHandler(
+                arrays=_array_handler(), record=ocp.JsonCheckpointHandler()
+            ),
             atomicity_options=ocp.options.AtomicityOptions(
                 mode=ocp.options.AtomicityMode.ATOMIC_RENAME
             ),
@@ -121,7 +123,7 @@ class Store:
             self._orbax.save(
                 self._path(step),
                 args=ocp.args.Composite(
-                    arrays=ocp.args.StandardSave([arrays]),  # a list: orbax takes no lone leaf
+                    arrays=ocp.args.PyTreeSave([arrays]),  # a list: orbax takes no lone leaf
                     record=ocp.args.JsonSave(record),
                 ),
             )
@@ -181,7 +183,8 @@ class Store:
             raise ValueError(f"{path} is damaged: its record is incomplete; {way_out}")
         _check_leaves(path, record["leaves"], _leaves(like))
         target = [jax.tree.map(_abstract, like)]
-        [arrays] = self._read(path, way_out, arrays=ocp.args.StandardRestore(target))["arrays"]
+        how = ocp.args.PyTreeRestore(target, ocp.checkpoint_utils.construct_restore_args(target))
+        [arrays] = self._read(path, way_out, arrays=how)["arrays"]
         digest = _digest(arrays)
         if digest != record["digest"]:
             raise ValueError(
@@ -238,6 +241,17 @@ class Store:
                 shutil.rmtree(entry)
 
 
+def _array_handler() -> ocp.PyTreeCheckpointHandler:
+    """Orbax for jax.Arrays, one replica writing each.
+
+    By default all replicas share the writing, for which orbax slices every replicated array on the
+    device: one more program a shape, compiled in the middle of a run.
+    """
+    whole = ocp.type_handlers.ArrayHandler(use_replica_parallel=False)
+    registry = ocp.type_handlers.create_type_handler_registry((jax.Array, whole))
+    return ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
+
+
 def _not_a_trace_of_orbax(record: python_logging.LogRecord) -> bool:
     """False for the stack traces that orbax logs for an error which it also raises (to us)."""
     return not (
@@ -276,6 +290,11 @@ def _leaves(tree: Any) -> dict[str, list[Any]]:
     for name, leaf in trees.paths(tree).items():
         if not isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
             raise ValueError(f"{name} is a {type(leaf).__name__}; a checkpoint holds jax.Arrays")
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            raise ValueError(
+                f"{name} is a random key; keys are functions of seed, purpose and step (core/keys), "
+                "so that none is ever saved"
+            )
         leaves[name] = [list(leaf.shape), str(leaf.dtype)]
     return leaves
 

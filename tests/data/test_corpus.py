@@ -175,12 +175,18 @@ def test_without_searching_and_resigning_nothing_checks():
     [
         ("guess", 0.1), ("steps", 0.1), ("search", 0.5), ("give_up", 0.5),
         ("guess_right", 0.9), ("steps_right", 0.9), ("search_attempts", 2),
+        ("search_on", 0.2),
         ("search_settles", 0.9), ("near_of", 1), ("max_value", 120), ("num_documents", 299),
     ],
 )  # fmt: skip
 def test_changing_a_setting_changes_the_corpus(name, value):
     few = dataclasses.replace(CONFIG, num_documents=300)
     assert _documents(few) != _documents(dataclasses.replace(few, **{name: value}))
+
+
+def test_every_setting_is_tried_above():
+    marks = test_changing_a_setting_changes_the_corpus.pytestmark[0].args[1]
+    assert {name for name, _ in marks} == {f.name for f in dataclasses.fields(CONFIG)}
 
 
 def test_a_failed_attempt_is_the_nearest_of_several():

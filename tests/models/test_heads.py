@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from r1_jax.models import heads
+from r1_jax.sharding import mesh as meshes
 from tests.models import tiny
 
 
@@ -15,6 +16,16 @@ def test_tied_reads_the_embedding_and_untied_its_own():
     tied = dataclasses.replace(tiny.MODEL, tied_embeddings=True)
     np.testing.assert_array_equal(heads.kernel(tiny.MODEL, params), params["head"])
     np.testing.assert_array_equal(heads.kernel(tied, params), params["embedding"].T)
+
+
+def test_on_a_mesh_it_is_split_by_the_vocabulary_alone():
+    made = meshes.make_mesh(2, 2, 2)
+    params = {"embedding": jnp.zeros((26, 32)), "head": jnp.zeros((32, 26))}
+    with meshes.activate(made):
+        for tied in (False, True):
+            config = dataclasses.replace(tiny.MODEL, tied_embeddings=tied)
+            kernel_DV = tiny.jit(heads.kernel, static_argnums=0)(config, params)
+            assert kernel_DV.sharding.spec == jax.P(None, "tensor")
 
 
 def test_logits_by_hand():

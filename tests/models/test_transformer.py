@@ -245,6 +245,32 @@ def test_parameters_are_born_sharded_and_compute_the_same():
     np.testing.assert_allclose(split, alone, rtol=1e-4, atol=1e-4)
 
 
+def test_every_parameter_names_its_axes():
+    boxed = jax.eval_shape(partial(transformer.init_boxed, MODEL), jax.random.key(0))
+    leaves = jax.tree_util.tree_leaves_with_path(boxed, is_leaf=lambda x: hasattr(x, "names"))
+    found = {jax.tree_util.keystr(p, simple=True, separator="/"): x.names for p, x in leaves}
+    to_heads, to_kv_heads = ("embed", "heads", "head_dim"), ("embed", "kv_heads", "head_dim")
+    block = {
+        "attention/query/kernel": to_heads,
+        "attention/query/bias": to_heads[1:],
+        "attention/key/kernel": to_kv_heads,
+        "attention/key/bias": to_kv_heads[1:],
+        "attention/value/kernel": to_kv_heads,
+        "attention/value/bias": to_kv_heads[1:],
+        "attention/out/kernel": ("heads", "head_dim", "embed"),
+        "attention_norm/scale": ("embed",),
+        "mlp/gate/kernel": ("embed", "mlp"),
+        "mlp/up/kernel": ("embed", "mlp"),
+        "mlp/down/kernel": ("mlp", "embed"),
+        "mlp_norm/scale": ("embed",),
+    }
+    assert found == {
+        "embedding": ("vocab", "embed"),
+        "head": ("embed", "vocab"),
+        "final_norm/scale": ("embed",),
+    } | {f"layers/block/{name}": ("layers", *names) for name, names in block.items()}
+
+
 def test_a_mesh_that_cannot_split_the_heads_says_so():
     config = dataclasses.replace(MODEL, vocab_size=28)
     abstract = jax.eval_shape(partial(transformer.init_boxed, config), jax.random.key(0))

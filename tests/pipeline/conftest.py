@@ -19,6 +19,7 @@ from r1_jax.data.tasks import task as tasks
 from r1_jax.pipeline import assemble, experiment, r1_zero
 from r1_jax.rewards import verdict
 from r1_jax.sharding import mesh as meshes
+from r1_jax.sharding import place
 from r1_jax.training import grpo, optim
 from r1_jax.training import state as train_state
 from tests import tiny
@@ -82,7 +83,7 @@ class Toy:
 
     task: tasks.Task = dataclasses.field(default_factory=toy_task)
     table: dict[str, Any] = dataclasses.field(
-        default_factory=lambda: {"table": jnp.array([1.0, 0.5, 0.0, 0.0, -1.0, 0.5])}
+        default_factory=lambda: {"table": jnp.array([1.0, 1.0, 0.0, 0.0, -1.0, 1.0])}
     )
     error: float = 0.0  # of the sampler's log-probs
     before: Callable[[str, int], None] = lambda name, step: None  # called before each phase
@@ -99,8 +100,8 @@ class Toy:
 
     def setup(self, config, num_steps):
         tx = optim.make_optimizer(config.optim, 8)
-        state = train_state.create(self.table, tx)
         mesh = meshes.make_mesh(data=jax.device_count())
+        state = jax.device_put(train_state.create(self.table, tx), place.replicated(mesh))
         return assemble.Setup(mesh, Tokenizer(), tx, state, None, {"tokenizer": Tokenizer.digest})
 
     def make_generate(self, config, mesh, tokens, group_size):

@@ -1,11 +1,13 @@
 """Configuration to mesh, tokenizer, parameters and programs; what does not fit is named."""
 
+import dataclasses
 import json
 import types as python_types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from r1_jax.checkpoints import weights
@@ -13,6 +15,7 @@ from r1_jax.core import build, keys, trees
 from r1_jax.models import transformer
 from r1_jax.pipeline import assemble, experiment
 from r1_jax.sharding import mesh as meshes
+from r1_jax.sharding import place
 from r1_jax.text import tokenizer as text_tokenizer
 from r1_jax.training import losses, optim
 
@@ -28,7 +31,8 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("base")
     texts = ["the quick brown fox jumps over the lazy dog " * 3, "pack my box with five dozen jugs"]
     tokens = text_tokenizer.train_sentencepiece(texts, folder / "base.model", 300)
-    text_tokenizer.train_sentencepiece(texts[::-1] * 2, folder / "other.model", 300)
+    others = ["sphinx of black quartz judge my vow " * 3, "how vexingly quick daft zebras jump"]
+    text_tokenizer.train_sentencepiece(others, folder / "other.model", 300)
     config = _config(base="")
     params = transformer.init(config.model, keys.root(5))
     manifest = {
@@ -66,6 +70,29 @@ def test_data_takes_what_the_other_axes_leave(sizes, shape):
     assert tuple(mesh.shape[axis] for axis in ("data", "fsdp", "tensor")) == shape
 
 
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"tensor": 3}, r"data=2\*fsdp=1\*tensor=3 makes 6 devices, but there are 8; use data=2 .*tensor=4"),
+        ({"tensor": 16}, r"tensor=16 makes 16 devices, but there are 8; use"),
+        ({"data": 5}, r"data=5\*fsdp=1\*tensor=1 makes 5 devices, but there are 8; use data=8"),
+        ({"fsdp": 0}, "mesh axis fsdp=0 must be at least 1"),
+        ({"tensor": -2}, "mesh axis tensor=-2 must be at least 1"),
+    ],
+)
+def test_an_impossible_mesh_is_named_with_one_that_works(sizes, message):
+    with pytest.raises(ValueError, match=message):
+        assemble.make_mesh(experiment.MeshConfig(**sizes))
+
+
+def test_a_model_that_does_not_split_over_the_mesh_is_named(folder):
+    config = _config(tokenizer__path=str(folder / "base.model"), mesh__tensor=4)
+    with pytest.raises(
+        ValueError, match=r"dimension 'act_heads' of size 2 does not divide over tensor=4"
+    ):
+        assemble.setup(config, 1)
+
+
 # --- tokenizers ---------------------------------------------------------------------------------
 
 
@@ -77,6 +104,13 @@ def test_the_tokenizer_lies_beside_the_base_unless_a_path_is_given(folder):
     assert assemble.tokenizer_path(relative) == assemble.PROJECT / "bases" / "x.model"
     with pytest.raises(ValueError, match=r"tokenizer.path='' stands for the one beside base, but"):
         assemble.tokenizer_path(_config())
+
+
+def test_a_vocabulary_that_is_not_the_tokenizer_s_is_named(folder):
+    with pytest.raises(ValueError, match=r"vocab_size=99, .*/base.model has 300 pieces; give"):
+        assemble.load_tokenizer(_base(folder, model__vocab_size=99))
+    with pytest.raises(ValueError, match="cannot be read"):
+        assemble.load_tokenizer(_base(folder, tokenizer__path=str(folder / "no.model")))
 
 
 # --- parameters ---------------------------------------------------------------------------------
@@ -111,6 +145,12 @@ def test_a_missing_base_is_an_error(folder):
     path = str(folder / "base.model")
     with pytest.raises(ValueError, match=r"no.safetensors: no weights there; .*make base"):
         assemble.setup(_config(base=str(folder / "no.safetensors"), tokenizer__path=path), 1)
+
+
+def test_a_base_of_another_tokenizer_is_refused(folder):
+    config = _base(folder, tokenizer__path=str(folder / "other.model"))
+    with pytest.raises(ValueError, match="use the one it was trained with"):
+        assemble.setup(config, 1)
 
 
 @pytest.mark.parametrize(
@@ -181,6 +221,14 @@ def toy_programs(monkeypatch):
     return make, seen
 
 
+def test_a_program_holds_prompt_and_response_in_three_buckets(toy_programs):
+    make, seen = toy_programs
+    make(max_prompt=24, max_response=40)
+    assert seen.made["buckets"] == (32, 48) and seen.made["max_length"] == 40
+    make(max_prompt=40, max_response=40)
+    assert seen.made["buckets"] == (40, 60)
+
+
 def test_the_update_is_cut_into_microbatches_and_donates_its_state(toy_programs):
     make, seen = toy_programs
     programs, state, mesh = make(num_microbatches=2)
@@ -198,3 +246,13 @@ def test_the_reference_is_mixed_as_configured(toy_programs):
         with meshes.activate(mesh):
             mixed = programs.mix({"w": jnp.float32(1.0)}, {"w": jnp.float32(5.0)})
         assert float(mixed["w"]) == expected
+
+
+def test_moments_of_any_optimiser_lie_like_their_parameters():
+    mesh = meshes.make_mesh(data=4, tensor=2)
+    sharding = jax.NamedSharding(mesh, jax.P("tensor"))
+    params = {"a": {"w": jax.device_put(jnp.ones(4), sharding)}, "b": jax.device_put(jnp.ones(3), place.replicated(mesh))}
+    state, shardings = assemble.make_state(params, optax.sgd(0.1, momentum=0.9), mesh)
+    assert state.opt_state[0].trace["a"]["w"].sharding.is_equivalent_to(sharding, 1)
+    assert shardings.params["a"]["w"] == sharding
+    assert dataclasses.is_dataclass(shardings)

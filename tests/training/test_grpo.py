@@ -342,6 +342,19 @@ def _good(table) -> float:
     return float(np.exp(table[tiny.GOOD]) / np.exp(table).sum())
 
 
+def test_a_reward_for_a_token_is_learnt_and_a_reward_at_random_is_not():
+    # Cut-off completions are left out: to pay them nothing would teach to stop early as well.
+    config = change(num_steps=120, truncated="mask")
+    learnt = tiny.run(config, learning_rate=0.5)
+    rewards = [row["reward/mean"] for row in learnt.rows]
+    assert np.mean(rewards[:5]) < 0.3 and np.mean(rewards[-5:]) > 0.6
+    rng = np.random.default_rng(0)
+    moved = tiny.run(config, learning_rate=0.5, reward=lambda ids: float(rng.random()))
+    before = _good(np.asarray(tiny.initial_table()["table"]))
+    assert _good(learnt.tables[-1]) - before > 0.4
+    assert abs(_good(moved.tables[-1]) - before) < 0.1
+
+
 # --- bad input ----------------------------------------------------------------------------------
 
 

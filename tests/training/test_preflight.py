@@ -71,6 +71,22 @@ def test_a_gap_is_refused():
     assert _check(dataclasses.replace(CONFIG, gap_bound=0.2), error=0.1)["gap"] > 0.09
 
 
+@pytest.mark.parametrize(
+    ("pass_rate", "end", "sentence"),
+    [
+        (0.0, 0, "The pass rate is 0.0%: there is almost no right answer to learn from"),
+        (1.0, 0, "The pass rate is 100.0%: the task is solved"),
+        (0.5, 0, "100% of the groups have equal rewards"),
+        (0.0, -99, "100% of the completions are cut off at the length limit"),
+    ],
+)
+def test_a_rollout_without_any_spread_is_refused_and_told_why(pass_rate, end, sentence):
+    config = dataclasses.replace(CONFIG, truncated="mask")  # or cut-off rows would differ: 0
+    with pytest.raises(ValueError, match="this run cannot learn") as error:
+        _check(config, reward=lambda ids: 1.0, pass_rate=pass_rate, end=end)
+    assert sentence in str(error.value)
+
+
 def test_rows_whose_grader_failed_make_no_spread(monkeypatch):
     def failed(problems, rollouts, step, reward):
         scored = original(problems, rollouts, step, reward)()

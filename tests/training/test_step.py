@@ -1,5 +1,6 @@
 """One update: the same for any microbatches, buckets and devices; never a non-finite one."""
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -47,13 +48,14 @@ def _change(new: train_state.TrainState, old_params):
 def _assert_same(one, other):
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
         assert np.abs(a).max() > 1e-4
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * np.abs(a).max())
 
 
 @pytest.fixture(scope="module")
 def model_update():
     """(params, function: microbatches, buckets, mesh -> (new state, metrics)) of a real model."""
-    params = transformer.init(MODEL, keys.root(0))
+    # Weights as large as trained ones: every leaf has a gradient far above rounding.
+    params = jax.tree.map(lambda x: 3 * x, transformer.init(MODEL, keys.root(0)))
     config = losses.PolicyLossConfig(clip_low=0.2, clip_high=0.28, kl_coef=0.1, entropy_coef=0.01)
 
     def run(num_microbatches, buckets=(), mesh=None):
@@ -80,6 +82,23 @@ def whole(model_update):
     params, run = model_update
     new, metrics = run(1)
     return _change(new, params), metrics
+
+
+def test_microbatches_and_buckets_change_nothing(model_update, whole):
+    params, run = model_update
+    new, metrics = run(4, buckets=(6, 11, 99))
+    _assert_same(whole[0], _change(new, params))
+    assert metrics.keys() == whole[1].keys()
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), metrics, whole[1])
+
+
+def test_eight_devices_change_nothing(model_update, whole):
+    params, run = model_update
+    mesh = meshes.make_mesh(data=2, fsdp=2, tensor=2)
+    new, metrics = run(2, mesh=mesh)
+    assert len(new.params["layers"]["block"]["mlp"]["up"]["kernel"].sharding.device_set) == 8
+    _assert_same(whole[0], _change(new, params))
+    np.testing.assert_allclose(metrics["loss"], whole[1]["loss"], rtol=1e-5)
 
 
 @pytest.mark.parametrize("aggregation", losses.objectives.AGGREGATIONS)
@@ -160,3 +179,19 @@ def test_a_batch_without_weight_moves_nothing():
     state, row = step.make_update(_squared, tx)(_state(tx), _data(weight=[0.0] * 4))
     assert float(state.params["w"]) == 1.0
     assert (float(row["loss"]), float(row["update/skipped"])) == (0.0, 0.0)
+
+
+def test_rows_are_sorted_by_length_before_they_are_cut():
+    batch = _batch()
+    seen = {}
+
+    def update(state, batch):
+        seen["length"] = batch.prompt_length_B + batch.length_B
+        seen["reference"] = batch.reference_logps_BT
+        return state, {"rows": {}}
+
+    rows = np.array([6, 1, 2, 5])
+    grpo.make_update(update)(None, dataclasses.replace(batch, old_logps_BT=None), rows)
+    expected = sorted(rows, key=lambda b: batch.prompt_length_B[b] + batch.length_B[b])
+    np.testing.assert_array_equal(seen["length"], [4, 5, 8, 16])
+    np.testing.assert_array_equal(seen["reference"], batch.reference_logps_BT[expected])
