@@ -37,7 +37,6 @@ ROOM_TESTS = {  # what a whole room does, in no one module
     "pipeline/test_configs.py",  # the files in configs/
     "reports/test_browser.py",
     "training/test_filtered.py",
-    "training/test_switches.py",
 }
 
 

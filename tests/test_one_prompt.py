@@ -27,7 +27,7 @@ from r1_jax.sampling import engine, generate
 from r1_jax.sampling import logits as sampling_logits
 from r1_jax.sharding import place
 from r1_jax.text import chat, tokenizer
-from r1_jax.training import grpo, losses
+from r1_jax.training import grpo, losses, rollout, switches
 from r1_jax.training import state as train_state
 from r1_jax.training import step as train_step
 
@@ -39,7 +39,7 @@ MODEL = model_config.ModelConfig(
     head_dim=8, mlp_dim=16,
 )  # fmt: skip
 SAMPLING = sampling_logits.SamplingConfig(temperature=0.9, top_p=0.98)
-CONFIG = grpo.GRPOConfig(
+CONFIG = switches.GRPOConfig(
     num_steps=1, prompts_per_rollout=P, group_size=G, num_minibatches=1, kl_coef=0.1,
     reference_every=0, truncated="soft_penalty", overlong_buffer=1,
     aggregation="token_mean", max_prompt=16, max_response=RESPONSE,
@@ -72,7 +72,7 @@ def programs():
             )
         ),
         logps=jax.jit(lambda p, t: scoring.token_scores(MODEL, p, t, adjust=adjust)[0]),
-        update=jax.jit(grpo.make_update(train_step.make_update(loss, tx))),
+        update=jax.jit(rollout.make_update(train_step.make_update(loss, tx))),
         mix=lambda reference, params: params,
     ), tx  # fmt: skip
 
@@ -134,7 +134,7 @@ def test_a_prompt_s_way(programs, params, tmp_path, monkeypatch):
 
     # rl/advantages > PolicyBatch: the very arrays that were sampled
     reference = programs.logps(params, rollouts.tokens_BT)
-    rows, facts = grpo.policy_batch(CONFIG, rollouts, scored.scores, reference, None, RESPONSE)
+    rows, facts = rollout.policy_batch(CONFIG, rollouts, scored.scores, reference, None, RESPONSE)
     assert rows.tokens_BT is rollouts.tokens_BT
     assert rows.behavior_logps_BT is rollouts.logps_BT and rows.length_B is rollouts.length_B
     group_sums = rows.advantage_B.reshape(P, G).sum(axis=1)
@@ -220,7 +220,7 @@ def _learn(programs, params, reward, num_steps=120):
         num = len(paid_B)
         scores = types.Scores(paid_B, {}, np.zeros(num, np.int32), np.ones(num, bool))
         rewards.append(truth)
-        return lambda: grpo.Scored(scores, {}, [{} for _ in ids])
+        return lambda: rollout.Scored(scores, {}, [{} for _ in ids])
 
     batch = engine.encode(["ab", "wxyz"], [1, 2], TOKENS, CONFIG.max_prompt)
     config = dataclasses.replace(CONFIG, num_steps=num_steps)

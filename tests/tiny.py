@@ -15,7 +15,7 @@ import optax
 from r1_jax.core import types
 from r1_jax.metrics import clock as metrics_clock
 from r1_jax.models import scoring
-from r1_jax.training import grpo, losses
+from r1_jax.training import grpo, losses, rollout, switches
 from r1_jax.training import state as train_state
 from r1_jax.training import step as train_step
 
@@ -96,31 +96,31 @@ def score(problems, rollouts: types.Rollouts, step: int, reward=reward):
     num = len(reward_B)
     scores = types.Scores(reward_B, {}, np.zeros(num, np.int32), np.ones(num, bool))
     samples = [{"uid": int(uid)} for uid in rollouts.uid_B]
-    return lambda: grpo.Scored(scores, {"reward/mean": float(reward_B.mean())}, samples)
+    return lambda: rollout.Scored(scores, {"reward/mean": float(reward_B.mean())}, samples)
 
 
-def make_update(config: grpo.GRPOConfig, tx, shapes=None):
+def make_update(config: switches.GRPOConfig, tx, shapes=None):
     """The update of the table policy, not jitted; `shapes` collects what the loss looked at."""
     loss = losses.make_policy(
         shapes, config, adjust=lambda logits: logits, max_length=config.max_response
     )
-    return grpo.make_update(
+    return rollout.make_update(
         train_step.make_update(loss, tx, num_microbatches=config.num_microbatches)
     )
 
 
-def jitted_update(config: grpo.GRPOConfig, learning_rate: float):
+def jitted_update(config: switches.GRPOConfig, learning_rate: float):
     """make_update with SGD, jitted; one program for all configurations of one loss."""
     of_loss = {f.name: getattr(config, f.name) for f in dataclasses.fields(losses.PolicyLossConfig)}
     names = ("num_microbatches", "max_response", "prompts_per_rollout", "num_minibatches")
     return _jitted(
-        grpo.GRPOConfig(**of_loss, **{name: getattr(config, name) for name in names}),
+        switches.GRPOConfig(**of_loss, **{name: getattr(config, name) for name in names}),
         learning_rate,
     )
 
 
 @functools.cache
-def _jitted(config: grpo.GRPOConfig, learning_rate: float):
+def _jitted(config: switches.GRPOConfig, learning_rate: float):
     return jax.jit(make_update(config, optax.sgd(learning_rate)))
 
 
@@ -145,7 +145,7 @@ class Run:
 
 
 def run(
-    config: grpo.GRPOConfig, *, learning_rate=0.5, seed=0, error=0.0, reward=reward, jit=True
+    config: switches.GRPOConfig, *, learning_rate=0.5, seed=0, error=0.0, reward=reward, jit=True
 ) -> Run:
     """grpo.train on the table policy, by SGD. `patch` first. jit=False also fills Run.shapes."""
     tx = optax.sgd(learning_rate)

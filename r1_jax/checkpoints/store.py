@@ -15,6 +15,7 @@ import shutil
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from absl import logging
 
@@ -107,7 +108,7 @@ class Store:
         latest = self.latest_step()
         if latest is not None and step <= latest:
             raise ValueError(
-                f"cannot save step {step}: {self._path(latest)} is as new or newer; restore it, "
+                f"cannot save step {step}: {self.path(latest)} is as new or newer; restore it, "
                 "move it away, or use another directory"
             )
         record = {
@@ -121,7 +122,7 @@ class Store:
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             self._orbax.save(
-                self._path(step),
+                self.path(step),
                 args=ocp.args.Composite(
                     arrays=ocp.args.PyTreeSave([arrays]),  # a list: orbax takes no lone leaf
                     record=ocp.args.JsonSave(record),
@@ -146,8 +147,8 @@ class Store:
         self._saving = None
         if jax.process_index() == 0:
             for step in self.steps()[: -self._keep]:
-                doomed = self._path(step).with_suffix(".deleting")
-                self._path(step).rename(doomed)
+                doomed = self.path(step).with_suffix(".deleting")
+                self.path(step).rename(doomed)
                 shutil.rmtree(doomed)
 
     def close(self) -> None:
@@ -166,7 +167,7 @@ class Store:
         of another shape, damaged, or not what its digest says.
         """
         complete = self.steps()
-        path = self._path(step)
+        path = self.path(step)
         if step not in complete:
             have = ", ".join(str(s) for s in complete) or "none"
             raise ValueError(f"{path}: no complete checkpoint there; complete steps: {have}")
@@ -193,7 +194,8 @@ class Store:
             )
         return arrays, record["host_state"]
 
-    def _path(self, step: int) -> pathlib.Path:
+    def path(self, step: int) -> pathlib.Path:
+        """Where the checkpoint of `step` lies, or would lie."""
         return self._directory / f"step_{step:08d}"
 
     def _read(self, path: pathlib.Path, way_out: str, **args: Any) -> Any:
@@ -206,7 +208,7 @@ class Store:
     def _failed(self, error: Exception) -> SaveError:
         """Frees what the failed save has written; the error for this and every later call."""
         assert self._saving is not None
-        path = self._path(self._saving)
+        path = self.path(self._saving)
         free = shutil.disk_usage(_existing(self._directory)).free
         if jax.process_index() == 0 and self._directory.is_dir():
             for entry in self._directory.iterdir():
@@ -290,10 +292,10 @@ def _leaves(tree: Any) -> dict[str, list[Any]]:
     for name, leaf in trees.paths(tree).items():
         if not isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
             raise ValueError(f"{name} is a {type(leaf).__name__}; a checkpoint holds jax.Arrays")
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             raise ValueError(
-                f"{name} is a random key; keys are functions of seed, purpose and step (core/keys), "
-                "so that none is ever saved"
+                f"{name} is a random key; keys are functions of seed and step (core/keys): "
+                "none is ever saved"
             )
         leaves[name] = [list(leaf.shape), str(leaf.dtype)]
     return leaves

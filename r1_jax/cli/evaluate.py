@@ -1,5 +1,6 @@
 """`python -m r1_jax evaluate RUN`: a checkpoint's scores on held-out problems."""
 
+import hashlib
 import json
 import pathlib
 
@@ -31,7 +32,9 @@ def main(argv):
         row, samples = policy.evaluate(run, config, parsed.values.step)
         folder = run / "evaluations"
         folder.mkdir(exist_ok=True)
-        name = f"step_{row['step']:06d}_{config.eval.split}"
+        # Other settings are another file: nothing is overwritten but a repetition of itself.
+        settings = hashlib.sha256(json.dumps(build.to_dict(config)).encode()).hexdigest()[:8]
+        name = f"step_{row['step']:06d}_{config.eval.split}_{settings}"
         jsonl.write(folder / f"{name}.jsonl", [row | {"config": build.to_dict(config)}])
         jsonl.write(folder / f"{name}_samples.jsonl", samples)
     except (OSError, ValueError) as error:

@@ -26,7 +26,7 @@ class Parsed:
     config: Any  # instance of config_class; None if the command has no configuration
 
 
-def parse(argv, doc, define=None, config_class=None, default_config=None):
+def parse(argv, doc, define=None, config_class=None, default_config=None, unread=()):
     """Returns Parsed: flags, positional words and the configuration in `argv`.
 
     argv: argv[0] is the program's name in messages. doc: the command's help. define(values):
@@ -34,8 +34,9 @@ def parse(argv, doc, define=None, config_class=None, default_config=None):
     config_class: dataclass of the configuration; then --config=FILE (an ml_collections file with
     get_config(); FILE:TEXT calls get_config(TEXT)) and --config.key=value are understood. The file
     may leave out keys: they keep the class' defaults. default_config: the file used when none is
-    given; if it is None, --config is required. Exits with status 2 and one line for anything wrong
-    with the words, with status 0 after --help.
+    given; if it is None, --config is required. unread: sections of the configuration that the
+    command never looks at; to override one is an error. Exits with status 2 and one line for
+    anything wrong with the words, with status 0 after --help.
     """
     values = flags.FlagValues()
     if define is not None:
@@ -54,6 +55,7 @@ def parse(argv, doc, define=None, config_class=None, default_config=None):
         positional = tuple(values(words))[1:]
         config = None
         if config_class is not None:
+            _refuse_unread(argv[0], overrides, unread)
             config = _config(values, overrides, config_class)
     except (flags.Error, OSError, ValueError) as error:
         fail(error)
@@ -75,6 +77,15 @@ def _config(values, overrides, config_class):
     for dotted, text in overrides:
         mapping = build.merge(mapping, dotted, build.Text(text))
     return build.build(config_class, mapping)
+
+
+def _refuse_unread(program, overrides, unread):
+    for dotted, _ in overrides:
+        section = dotted.partition(".")[0]
+        if section in unread:
+            raise ValueError(
+                f"--config.{dotted} would change nothing: `{program}` does not read {section}.*"
+            )
 
 
 def _take_overrides(argv):

@@ -10,19 +10,19 @@ Writes a synthetic corpus, trains a tokenizer and a small base model on it, and 
 WORKDIR/base.safetensors (with its manifest) and WORKDIR/base.model beside it. `train` starts from
 it with --config.base=WORKDIR/base.safetensors. A second call goes on where the first one stopped.
 """
+UNREAD = ("sampling", "grpo", "reward", "eval")
 
 
 def main(argv):
     """Trains the base; exits with 2 and one line for input that cannot be used."""
-    parsed = flagset.parse(argv, _DOC, _define, experiment.ExperimentConfig)
+    parsed = flagset.parse(argv, _DOC, _define, experiment.ExperimentConfig, unread=UNREAD)
     if not parsed.values.workdir:
         flagset.fail("--workdir is required; it names the folder of this run, such as runs/base")
-    from r1_jax.checkpoints import store
     from r1_jax.pipeline import base
 
     try:
         path = base.run(parsed.config, parsed.values.workdir)
-    except (OSError, ValueError, store.SaveError) as error:
+    except (OSError, ValueError) as error:
         flagset.fail(error)
     print(f"base: {path}")
 

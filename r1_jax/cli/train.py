@@ -9,19 +9,20 @@ _DOC = """
 Reinforcement learning with rule rewards from a base model (R1-Zero). A second call with the same
 --workdir goes on where the first one stopped, to the bit, or says that it is done.
 """
+UNREAD = ("corpus", "pretrain")  # what a base was made of is a matter of `pretrain`
 
 
 def main(argv):
     """Runs R1-Zero; exits with 2 and one line for input that cannot be used."""
-    parsed = flagset.parse(argv, _DOC, _define, experiment.ExperimentConfig)
+    parsed = flagset.parse(argv, _DOC, _define, experiment.ExperimentConfig, unread=UNREAD)
     if not parsed.values.workdir:
         flagset.fail("--workdir is required; it names the folder of this run, such as runs/first")
-    from r1_jax.checkpoints import store
     from r1_jax.pipeline import r1_zero
+    from r1_jax.training import grpo
 
     try:
         is_news = r1_zero.run(parsed.config, parsed.values.workdir)
-    except (OSError, ValueError, store.SaveError) as error:
+    except (OSError, ValueError, grpo.GapError) as error:
         flagset.fail(error)
     if not is_news:
         print(f"{parsed.values.workdir} is done already: {parsed.config.grpo.num_steps} steps")

@@ -80,7 +80,7 @@ def evaluate(
         "cons@16": pass_at_k.cons_at_k(votes, correct_PG, 16) if num_samples >= 16 else None,
         f"pass@{num_samples}": pass_at_k.pass_at_k(correct_PG, num_samples),
         "length/mean": float(length_B.mean()),
-        "length/terminated_mean": float(length_B[ended_B].mean()) if ended_B.any() else 0.0,
+        "length/terminated_mean": float(length_B[ended_B].mean()) if ended_B.any() else None,
         "length/clipped_share": float(1 - ended_B.mean()),
     }
     row |= {

@@ -4,14 +4,15 @@
 # are over the rollout's completions; those of the loss over the updates made on it.
 ROW = {
     "reward/mean": "weighted sum of the parts, before grpo.truncated and a KL term change it",
+    "reward/shaped": "what advantages are made of, over the rows of the loss, without a KL term",
     "reward/accuracy": "accuracy part, unweighted",
     "reward/format": "format part, unweighted",
     "length/mean": "tokens, the stop token included",
-    "length/terminated_mean": "tokens, over completions that ended by themselves",
+    "length/terminated_mean": "tokens, over completions that ended by themselves; null without any",
     "length/clipped_share": "share of completions cut off at the limit",
     "reflection/per_completion": "R1's ten reflective words (R1_WORDS) per completion",
     "reflection/markers": "the task's own markers per completion",
-    "kl/reference": "nats per token to the reference policy, by k3; 0, unmeasured, at kl_coef 0",
+    "kl/reference": "nats per token to the reference policy, by k3; null, unmeasured, at kl_coef 0",
     "entropy": "nats per token",
     "clip/share": "share of tokens at which the ratio was clipped",
     "gap/sampler_learner_max": "nats: largest |log p sampler - log p learner| of one token of the "

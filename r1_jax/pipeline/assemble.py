@@ -18,7 +18,7 @@ from r1_jax.sampling import logits as sampling_logits
 from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
 from r1_jax.text import tokenizer as text_tokenizer
-from r1_jax.training import grpo, losses, optim
+from r1_jax.training import grpo, losses, optim, rollout
 from r1_jax.training import state as train_state
 from r1_jax.training import step as train_step
 
@@ -35,6 +35,28 @@ def make_mesh(config: experiment.MeshConfig) -> jax.sharding.Mesh:
     rest = jax.device_count() // max(1, config.fsdp * config.tensor)
     data = config.data or max(1, rest)  # at least 1, so that an error names the axis at fault
     return meshes.make_mesh(data=data, fsdp=config.fsdp, tensor=config.tensor)
+
+
+def rows_that_split(config: experiment.ExperimentConfig, mesh: jax.sharding.Mesh) -> None:
+    """Raises ValueError for batches of RL that do not split over the mesh's data axes."""
+    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    cfg = config.grpo
+    num_rows = cfg.prompts_per_rollout * cfg.group_size
+    pieces = cfg.num_minibatches * cfg.num_microbatches
+    slots = min(config.sampling.num_slots or num_rows, num_rows)
+    for name, size in (
+        ("grpo.prompts_per_rollout", cfg.prompts_per_rollout),
+        ("sampling.num_slots", slots),
+        (
+            "prompts_per_rollout * group_size / num_minibatches / num_microbatches",
+            num_rows // pieces,
+        ),
+    ):
+        if size % ways:
+            raise ValueError(
+                f"{name}={size} does not split over data*fsdp={ways} of {dict(mesh.shape)}; use a "
+                f"multiple of {ways}, or set mesh.fsdp and mesh.tensor so that data*fsdp divides it"
+            )
 
 
 def tokenizer_path(config: experiment.ExperimentConfig) -> pathlib.Path:
@@ -155,6 +177,7 @@ def make_programs(
     shardings: train_state.TrainState,
 ) -> grpo.Programs:
     """The loop's jitted functions; `shardings` of the state, so that it never moves."""
+    rows_that_split(config, mesh)
     adjust = partial(sampling_logits.adjust, config.sampling)
     capacity = config.grpo.max_prompt + config.grpo.max_response
     loss = losses.make_policy(
@@ -164,7 +187,7 @@ def make_programs(
         max_length=config.grpo.max_response,
         buckets=(capacity // 2, capacity * 3 // 4),
     )
-    update = grpo.make_update(
+    update = rollout.make_update(
         train_step.make_update(loss, tx, num_microbatches=config.grpo.num_microbatches)
     )
     rows = place.batch_sharding(mesh)

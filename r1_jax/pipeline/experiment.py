@@ -9,9 +9,9 @@ from r1_jax.models import config as model_config
 from r1_jax.rewards import combine
 from r1_jax.sampling import logits as sampling_logits
 from r1_jax.text import chat
-from r1_jax.training import grpo as grpo_loop
 from r1_jax.training import optim as optimizers
 from r1_jax.training import pretrain as pretrain_loop
+from r1_jax.training import switches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ class ExperimentConfig:
     sampling: sampling_logits.SamplingConfig = dataclasses.field(
         default_factory=sampling_logits.SamplingConfig
     )
-    grpo: grpo_loop.GRPOConfig = dataclasses.field(default_factory=grpo_loop.GRPOConfig)
+    grpo: switches.GRPOConfig = dataclasses.field(default_factory=switches.GRPOConfig)
     reward: combine.RewardConfig = dataclasses.field(default_factory=combine.RewardConfig)
     eval: evaluation.EvalConfig = dataclasses.field(default_factory=evaluation.EvalConfig)
     checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)

@@ -87,9 +87,11 @@ def generate(
     stage, params, step = restore(run, config, step)
     with meshes.activate(stage.mesh):
         sample = assemble.make_generate(config, stage.mesh, stage.tokens, num_samples)
-        texts = [r1_zero.render(config, question) for question in questions]
+        # One shape that splits over any mesh: padded with the first question.
+        padded = questions + questions[:1] * (-len(questions) % stage.mesh.size)
+        texts = [r1_zero.render(config, question) for question in padded]
         batch = engine.encode(texts, list(range(len(texts))), stage.tokens, config.grpo.max_prompt)
         key = keys.at(keys.root(config.seed), "generate")
         rollouts = place.to_host(sample(params, batch, key, step, config.grpo.response_limit(step)))
     found = engine.completions(rollouts, stage.tokens)
-    return [found[i : i + num_samples] for i in range(0, len(found), num_samples)]
+    return [found[i * num_samples : (i + 1) * num_samples] for i in range(len(questions))]

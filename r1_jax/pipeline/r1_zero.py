@@ -1,5 +1,6 @@
 """R1-Zero, the stage: a base model and rule rewards in, a policy and its curves out."""
 
+import base64
 import json
 import pathlib
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ from r1_jax.sampling import engine
 from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
 from r1_jax.text import chat, tokenizer
-from r1_jax.training import grpo, preflight
+from r1_jax.training import grpo, preflight, switches
 
 DIAGNOSE_EVERY = 20  # rollouts between two looks at why the reward is flat, if it is
 
@@ -36,13 +37,17 @@ def same_run(workdir: pathlib.Path, config: experiment.ExperimentConfig) -> None
     path = workdir / "config.json"
     if not path.exists():
         return
-    found, wanted = json.loads(path.read_text()), build.to_dict(config)
+    _differ(workdir, json.loads(path.read_text()), config)
+
+
+def _differ(path: pathlib.Path, found: dict[str, Any], config: experiment.ExperimentConfig):
+    wanted = json.loads(json.dumps(build.to_dict(config)))
     if found != wanted:
         old, new = _flat(found), _flat(wanted)
         names = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
         shown = ", ".join(f"{k}={old.get(k)} there, {new.get(k)} now" for k in names[:3])
         raise ValueError(
-            f"{workdir} holds a run of another config ({shown}); use another --workdir, or the "
+            f"{path} holds a run of another config ({shown}); use another --workdir, or the "
             "same config to go on"
         )
 
@@ -65,6 +70,21 @@ def claim(
     atomic.write(path, tokens.model)
     content = json.dumps(build.to_dict(config), indent=2) + "\n"
     atomic.write(workdir / "config.json", content.encode())
+
+
+def same_source(
+    path: pathlib.Path,
+    host: dict[str, Any],
+    config: experiment.ExperimentConfig,
+    tokens: tokenizer.SentencePieceTokenizer,
+) -> None:
+    """Raises ValueError when the checkpoint at `path` is of another config or tokenizer."""
+    _differ(path, host["config"], config)
+    if base64.b64decode(host["tokenizer"]) != tokens.model:
+        raise ValueError(
+            f"{path} was made with another tokenizer than this config's (digest "
+            f"{tokens.digest[:12]}); go on with that one, or use another --workdir"
+        )
 
 
 def _flat(mapping, prefix=""):
@@ -101,10 +121,17 @@ def _run(config, workdir, task, stage, checkpoints, counter) -> bool:
     state = stage.state
     reference = jax.tree.map(lambda x: x.copy(), state.params) if cfg.kl_coef else None
     latest = checkpoints.latest_step()
-    host = {"batches": prompts.state(), "seconds": {}, "preflight": {}}
+    host = {
+        "batches": prompts.state(),
+        "seconds": {},
+        "preflight": {},
+        "config": json.loads(json.dumps(build.to_dict(config))),  # lists for tuples, as read back
+        "tokenizer": base64.b64encode(stage.tokens.model).decode(),
+    }
     if latest is not None:
         like = {"state": state} | ({"reference": reference} if cfg.kl_coef else {})
         arrays, host = checkpoints.restore(latest, like)
+        same_source(checkpoints.path(latest), host, config, stage.tokens)
         state, reference = arrays["state"], arrays.get("reference")
         prompts.restore(host["batches"])
         logging.info("going on from step %d in %s", latest, workdir)
@@ -120,6 +147,10 @@ def _run(config, workdir, task, stage, checkpoints, counter) -> bool:
     root = keys.root(seed)
 
     to_batch = partial(encode, config, stage.tokens)
+    sample = programs.generate
+    if config.eval.num_samples != cfg.group_size:  # else one program serves both
+        sample = assemble.make_generate(config, stage.mesh, stage.tokens, config.eval.num_samples)
+    held_out = evaluator(config, task, sample, scorer, to_batch)
 
     def next_prompts():
         problems = next(prompts)
@@ -138,14 +169,9 @@ def _run(config, workdir, task, stage, checkpoints, counter) -> bool:
                 problems,
                 to_batch(problems),
                 scorer.start,
-                [ideal(scorer, task, problem, config.tags) for problem in problems[:16]],
+                [ideal(scorer, task, p, stage.tokens, config) for p in problems[:16]],
                 seed=seed,
             )
-
-    sample = programs.generate
-    if config.eval.num_samples != cfg.group_size:  # else one program serves both
-        sample = assemble.make_generate(config, stage.mesh, stage.tokens, config.eval.num_samples)
-    held_out = evaluator(config, task, sample, scorer, to_batch)
 
     def write_manifest():
         record = manifest.collect(
@@ -164,7 +190,7 @@ def _run(config, workdir, task, stage, checkpoints, counter) -> bool:
         rewards: list[float] = []
 
         def log_row(step: int, row: dict[str, Any], samples: list[dict[str, Any]]):
-            row.setdefault("kl/reference", 0.0)  # nothing to measure against when kl_coef is 0
+            row.setdefault("kl/reference", None)  # nothing to measure against when kl_coef is 0
             row["compilations"] = counter.lap()
             log.row(step, row)
             log.samples(step, samples)
@@ -208,6 +234,8 @@ def _run(config, workdir, task, stage, checkpoints, counter) -> bool:
 
         write_manifest()
         bar.note("pre-flight: " + ", ".join(f"{k} {v:.3g}" for k, v in host["preflight"].items()))
+        if latest is None and host["preflight"]["pass_rate"] <= diagnostics.ALMOST_NONE:
+            bar.note("pre-flight: almost no right answer to learn from; format alone may be learnt")
         grpo.train(
             cfg,
             state,
@@ -291,9 +319,26 @@ def evaluator(config, task, generate, scorer, to_batch):
     return held_out
 
 
-def ideal(scorer: scoring.Scorer, task: tasks.Task, problem: tasks.Prompt, tags: chat.Tags):
-    """The task's own answer in the asked form, and what the rewards say of it."""
-    completion = chat.completion("The answer follows.", task.ideal(problem), tags)
+def ideal(
+    scorer: scoring.Scorer,
+    task: tasks.Task,
+    problem: tasks.Prompt,
+    tokens: tokenizer.Tokenizer,
+    config: experiment.ExperimentConfig,
+) -> preflight.Ideal:
+    """The task's own answer in the asked form, as this tokenizer gives it back, and its grade.
+
+    Raises ValueError when no completion may be so long.
+    """
+    text = chat.completion("So.", task.ideal(problem), config.tags)
+    ids = tokens.encode(text)
+    limit = config.grpo.response_limit(0)
+    if len(ids) + 1 > limit:  # and the stop token
+        raise ValueError(
+            f"the ideal answer {text!r} takes {len(ids) + 1} tokens, but a completion may have "
+            f"{limit} (grpo.max_response, grpo.response_schedule); raise them"
+        )
+    completion = tokens.decode(ids)
     grade = scorer.grade(problem, completion, step=0, sample=0)
     return preflight.Ideal(problem.question, completion, grade.parts)
 
@@ -306,7 +351,7 @@ def is_flat(rewards: list[float]) -> bool:
     return bool(second.mean() - first.mean() <= 2 * noise)
 
 
-def explain(config: grpo.GRPOConfig, row: dict[str, Any]) -> str:
+def explain(config: switches.GRPOConfig, row: dict[str, Any]) -> str:
     """One sentence, from the row of a step, on why its reward does not rise."""
     return diagnostics.explain_flat(
         pass_rate=row["reward/accuracy"],

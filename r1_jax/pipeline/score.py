@@ -15,7 +15,7 @@ from r1_jax.metrics import clock as metrics_clock
 from r1_jax.rewards import combine, extract, verdict
 from r1_jax.sampling import engine
 from r1_jax.text import chat, reflection, tokenizer
-from r1_jax.training import grpo
+from r1_jax.training import rollout
 
 
 class Scorer:
@@ -58,7 +58,7 @@ class Scorer:
 
     def start(
         self, prompts: Sequence[tasks.Prompt], rollouts: types.Rollouts, step: int
-    ) -> Callable[[], grpo.Scored]:
+    ) -> Callable[[], rollout.Scored]:
         """Starts to grade host-side rollouts; the function returned waits for the result."""
         texts = engine.completions(rollouts, self._tokens)
         group_size = len(texts) // len(prompts)
@@ -78,9 +78,9 @@ class Scorer:
         shares = np.array_split(np.arange(len(texts)), self._reward.workers)
         futures = [self._pool.submit(rows, share.tolist()) for share in shares]
 
-        def finish() -> grpo.Scored:
+        def finish() -> rollout.Scored:
             grades = [grade for future in futures for grade in future.result()]
-            return grpo.Scored(
+            return rollout.Scored(
                 _scores(grades, self._parts),
                 self._facts(texts, grades),
                 _samples(prompts, texts, grades, rollouts),

@@ -9,7 +9,7 @@ import numpy as np
 from r1_jax.core import keys, masked, types
 from r1_jax.rl import diagnostics
 from r1_jax.sharding import place
-from r1_jax.training import grpo
+from r1_jax.training import grpo, rollout, switches
 
 
 class Ideal(NamedTuple):
@@ -21,12 +21,12 @@ class Ideal(NamedTuple):
 
 
 def check(
-    config: grpo.GRPOConfig,
+    config: switches.GRPOConfig,
     params: Any,
     programs: grpo.Programs,
     prompts: list[Any],
     batch: types.PromptBatch,
-    score: Callable[[list[Any], types.Rollouts, int], Callable[[], grpo.Scored]],
+    score: Callable[[list[Any], types.Rollouts, int], Callable[[], rollout.Scored]],
     ideals: list[Ideal],
     *,
     seed: int,
@@ -52,7 +52,7 @@ def check(
     )
     gap = diagnostics.gap_max(jnp.asarray(learner_BT), jnp.asarray(rollouts.logps_BT), mask_BT)
     scores, facts, _ = score(prompts, rollouts, 0)()
-    reward_B, _ = grpo.shaped_reward(config, rollouts, scores, limit)
+    reward_B, _ = rollout.shaped_reward(config, rollouts, scores, limit)
     groups = (-1, config.group_size)
     measured = {
         "pass_rate": facts["reward/accuracy"],

@@ -20,7 +20,7 @@ from r1_jax.pipeline import assemble, experiment, r1_zero
 from r1_jax.rewards import verdict
 from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
-from r1_jax.training import grpo, optim
+from r1_jax.training import grpo, optim, switches
 from r1_jax.training import state as train_state
 from tests import tiny
 
@@ -40,7 +40,9 @@ class Tokenizer:
     model, digest = b"a tokenizer's file", "d" * 64
 
     def encode(self, text: str) -> list[int]:
-        return [ord(c) % tiny.VOCAB for c in text.split("User: ")[1].split(" ")[0]]
+        if "User: " in text:
+            return [ord(c) % tiny.VOCAB for c in text.split("User: ")[1].split(" ")[0]]
+        return [0, PIECES.index(text.split("</think>")[1])]  # some thought, then an answer
 
     def decode(self, ids) -> str:
         return "".join(PIECES[i] for i in ids if i != tiny.STOP)
@@ -73,7 +75,7 @@ CONFIG = {
 
 
 @functools.cache
-def _update(grpo_config: grpo.GRPOConfig, optim_config: optim.OptimConfig):
+def _update(grpo_config: switches.GRPOConfig, optim_config: optim.OptimConfig):
     return jax.jit(tiny.make_update(grpo_config, optim.make_optimizer(optim_config, 8)))
 
 

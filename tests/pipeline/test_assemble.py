@@ -73,7 +73,10 @@ def test_data_takes_what_the_other_axes_leave(sizes, shape):
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ({"tensor": 3}, r"data=2\*fsdp=1\*tensor=3 makes 6 devices, but there are 8; use data=2 .*tensor=4"),
+        (
+            {"tensor": 3},
+            r"data=2\*fsdp=1\*tensor=3 makes 6 devices, but there are 8; use data=2 ",
+        ),
         ({"tensor": 16}, r"tensor=16 makes 16 devices, but there are 8; use"),
         ({"data": 5}, r"data=5\*fsdp=1\*tensor=1 makes 5 devices, but there are 8; use data=8"),
         ({"fsdp": 0}, "mesh axis fsdp=0 must be at least 1"),
@@ -91,6 +94,29 @@ def test_a_model_that_does_not_split_over_the_mesh_is_named(folder):
         ValueError, match=r"dimension 'act_heads' of size 2 does not divide over tensor=4"
     ):
         assemble.setup(config, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"grpo__prompts_per_rollout": 12}, "grpo.prompts_per_rollout=12"),
+        ({"sampling__num_slots": 4}, "sampling.num_slots=4"),
+        ({"grpo__num_microbatches": 8}, "group_size / num_minibatches / num_microbatches=4"),
+        ({}, None),
+        ({"mesh__tensor": 2, "sampling__num_slots": 4}, None),
+    ],
+)
+def test_rows_that_do_not_split_over_the_mesh_are_named(changes, name):
+    config = _config(
+        **{"grpo__prompts_per_rollout": 8, "grpo__group_size": 4, "grpo__num_minibatches": 1}
+        | changes
+    )
+    mesh = assemble.make_mesh(config.mesh)
+    if name is None:
+        assemble.rows_that_split(config, mesh)
+        return
+    with pytest.raises(ValueError, match=rf"{name} does not split over data\*fsdp=8 .*multiple"):
+        assemble.rows_that_split(config, mesh)
 
 
 # --- tokenizers ---------------------------------------------------------------------------------
@@ -202,14 +228,14 @@ def toy_programs(monkeypatch):
 
     monkeypatch.setattr(losses, "make_policy", make_policy)
     monkeypatch.setattr(
-        assemble.grpo, "make_update", lambda update: lambda s, b, rows: update(s, b)
+        assemble.rollout, "make_update", lambda update: lambda s, b, rows: update(s, b)
     )
     mesh = meshes.make_mesh(data=8)
     tx = optim.make_optimizer(optim.OptimConfig(learning_rate=0.1), 1)
 
     def make(**changes):
         config = _config(
-            grpo={"prompts_per_rollout": 4, "group_size": 4, "num_minibatches": 1, **changes}
+            grpo={"prompts_per_rollout": 8, "group_size": 4, "num_minibatches": 1, **changes}
         )
         with meshes.activate(mesh):
             state, shardings = assemble.make_state({"w": jax.device_put(1.0)}, tx, mesh)
@@ -251,7 +277,10 @@ def test_the_reference_is_mixed_as_configured(toy_programs):
 def test_moments_of_any_optimiser_lie_like_their_parameters():
     mesh = meshes.make_mesh(data=4, tensor=2)
     sharding = jax.NamedSharding(mesh, jax.P("tensor"))
-    params = {"a": {"w": jax.device_put(jnp.ones(4), sharding)}, "b": jax.device_put(jnp.ones(3), place.replicated(mesh))}
+    params = {
+        "a": {"w": jax.device_put(jnp.ones(4), sharding)},
+        "b": jax.device_put(jnp.ones(3), place.replicated(mesh)),
+    }
     state, shardings = assemble.make_state(params, optax.sgd(0.1, momentum=0.9), mesh)
     assert state.opt_state[0].trace["a"]["w"].sharding.is_equivalent_to(sharding, 1)
     assert shardings.params["a"]["w"] == sharding

@@ -10,8 +10,8 @@ import pytest
 from r1_jax.checkpoints import store
 from r1_jax.metrics import names
 from r1_jax.pipeline import r1_zero
-from r1_jax.training import grpo
 from r1_jax.training import state as train_state
+from r1_jax.training import switches
 from tests.pipeline.conftest import files, final_digest, rows, toy_task
 
 
@@ -89,7 +89,7 @@ def test_a_reference_is_kept_with_a_kl_term_only(toy, tmp_path):
     assert final_digest(tmp_path / "with", like(toy), step=2)
     with pytest.raises(ValueError, match="has no reference"):
         final_digest(tmp_path / "without", like(toy), step=2)
-    assert rows(tmp_path / "without")[0]["kl/reference"] == 0.0
+    assert rows(tmp_path / "without")[0]["kl/reference"] is None
     assert final_digest(tmp_path / "without", like(toy, grpo__kl_coef=0.0), step=2)
 
 
@@ -214,9 +214,7 @@ def test_a_checkpoint_of_another_vocabulary_is_an_error_and_nothing_is_lost(toy,
     toy.before = lambda name, step: None
     before = files(tmp_path)
     toy.table = {"table": jnp.zeros(9)}
-    with pytest.raises(
-        ValueError, match=r"/table is float32\[6\] in the checkpoint and .*\[9\]"
-    ):
+    with pytest.raises(ValueError, match=r"/table is float32\[6\] in the checkpoint and .*\[9\]"):
         toy.run(tmp_path)
     assert files(tmp_path) == before
 
@@ -275,6 +273,20 @@ def test_a_run_that_cannot_learn_is_refused_before_anything_is_written(
 
 def _badly_answered(task):
     return dataclasses.replace(task, ideal=lambda prompt: "bad")
+
+
+def test_an_ideal_answer_that_is_too_long_to_be_given_is_refused(toy, tmp_path):
+    with pytest.raises(ValueError, match=r"takes 3 tokens, but a completion may have 2"):
+        toy.run(tmp_path, grpo__max_response=2)
+
+
+def test_a_checkpoint_of_another_config_is_refused_though_config_json_is_gone(toy, tmp_path):
+    toy.before = kill_at("generate", 4)
+    with pytest.raises(Killed):
+        toy.run(tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"step_00000004 holds .*grpo.kl_coef=0.05 there, 0.1 now"):
+        toy.run(tmp_path, grpo__kl_coef=0.1)
 
 
 def test_a_refused_run_may_be_mended_in_the_same_workdir(toy, tmp_path):
@@ -401,7 +413,7 @@ HEALTHY = {
     ],
 )
 def test_each_cause_has_its_sentence(name, value, sentence):
-    assert sentence in r1_zero.explain(grpo.GRPOConfig(), HEALTHY | {name: value})
+    assert sentence in r1_zero.explain(switches.GRPOConfig(), HEALTHY | {name: value})
 
 
 def test_a_flat_reward_is_explained_in_the_log(toy, tmp_path, capsys, monkeypatch):

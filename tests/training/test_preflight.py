@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from r1_jax.core import types
-from r1_jax.training import grpo, preflight
+from r1_jax.training import grpo, preflight, switches
 from tests import tiny
 
-CONFIG = grpo.GRPOConfig(
+CONFIG = switches.GRPOConfig(
     num_steps=2, prompts_per_rollout=4, group_size=4, num_minibatches=1, max_prompt=4,
     max_response=6, gap_bound=0.01,
 )  # fmt: skip

@@ -14,7 +14,7 @@ from r1_jax.models import config as model_config
 from r1_jax.models import transformer
 from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
-from r1_jax.training import grpo, losses, optim, step
+from r1_jax.training import losses, optim, rollout, step
 from r1_jax.training import state as train_state
 from tests import tiny
 
@@ -63,7 +63,7 @@ def model_update():
             MODEL, config, adjust=lambda logits: logits, max_length=T, buckets=buckets
         )
         tx = optax.sgd(1.0)
-        update = grpo.make_update(step.make_update(loss, tx, num_microbatches=num_microbatches))
+        update = rollout.make_update(step.make_update(loss, tx, num_microbatches=num_microbatches))
         state, batch, order = train_state.create(params, tx), _batch(), jnp.arange(B)[::-1]
         if mesh is None:
             return jax.jit(update)(state, batch, order)
@@ -191,7 +191,7 @@ def test_rows_are_sorted_by_length_before_they_are_cut():
         return state, {"rows": {}}
 
     rows = np.array([6, 1, 2, 5])
-    grpo.make_update(update)(None, dataclasses.replace(batch, old_logps_BT=None), rows)
+    rollout.make_update(update)(None, dataclasses.replace(batch, old_logps_BT=None), rows)
     expected = sorted(rows, key=lambda b: batch.prompt_length_B[b] + batch.length_B[b])
     np.testing.assert_array_equal(seen["length"], [4, 5, 8, 16])
     np.testing.assert_array_equal(seen["reference"], batch.reference_logps_BT[expected])

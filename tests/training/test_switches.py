@@ -1,4 +1,4 @@
-"""Every switch of GRPOConfig changes the result of a run: none is read and then forgotten.
+"""Every switch of GRPOConfig changes the result of a run, and impossible ones are refused.
 
 The run is the real loop, loss and update over the table policy of tests/tiny.py.
 """
@@ -6,12 +6,13 @@ The run is the real loop, loss and update over the table policy of tests/tiny.py
 import dataclasses
 import functools
 import importlib
+import math
 import typing
 
 import numpy as np
 import pytest
 
-from r1_jax.training import grpo
+from r1_jax.training import switches
 from tests import tiny
 
 BASE = {
@@ -71,7 +72,7 @@ def _table_policy(monkeypatch):
 @functools.cache
 def _tables(items: tuple) -> np.ndarray:
     """The parameters after every rollout of the run with BASE and `items`."""
-    config = grpo.GRPOConfig(**{**BASE, **dict(items)})
+    config = switches.GRPOConfig(**{**BASE, **dict(items)})
     num_rows = config.prompts_per_rollout * config.group_size // config.num_minibatches
     # Not jitted, runs whose minibatches have one shape share the compiled operations.
     jit = (num_rows, config.max_response) != (8, 6)
@@ -96,19 +97,58 @@ def test_every_switch_has_its_test():
         module, function = where.split(":")
         assert callable(getattr(importlib.import_module(module), function)), name
     assert tested.isdisjoint(ELSEWHERE)
-    assert tested | ELSEWHERE.keys() == {f.name for f in dataclasses.fields(grpo.GRPOConfig)}
+    assert tested | ELSEWHERE.keys() == {f.name for f in dataclasses.fields(switches.GRPOConfig)}
 
 
 def test_every_choice_of_a_switch_is_tried():
-    default = dataclasses.asdict(grpo.GRPOConfig())
-    for name, hint in typing.get_type_hints(grpo.GRPOConfig).items():
+    default = dataclasses.asdict(switches.GRPOConfig())
+    for name, hint in typing.get_type_hints(switches.GRPOConfig).items():
         if typing.get_origin(hint) is typing.Literal:
             tried = {default[name]} | {value for _, n, value in CHANGES if n == name}
             assert tried == set(typing.get_args(hint)), name
 
 
 def test_microbatches_bound_what_is_scored():
-    runs = {n: tiny.run(grpo.GRPOConfig(**BASE, num_microbatches=n), jit=False) for n in (1, 4)}
+    runs = {n: tiny.run(switches.GRPOConfig(**BASE, num_microbatches=n), jit=False) for n in (1, 4)}
     rows_at_once = {n: {shape[0] for shape in run.shapes} for n, run in runs.items()}
     assert rows_at_once == {1: {8}, 4: {2}}
     np.testing.assert_allclose(runs[1].tables, runs[4].tables, rtol=1e-5, atol=1e-6)
+
+
+# --- bad input ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"group_size": 1}, "group_size=1: advantage='zscore' compares .* needs at least 2"),
+        ({"num_minibatches": 3}, "16 completions do not split into num_minibatches=3 x"),
+        ({"num_minibatches": 0}, "num_minibatches=0 must be at least 1"),
+        ({"inner_epochs": 0}, "inner_epochs=0 must be at least 1"),
+        ({"num_microbatches": 5}, "do not split into num_minibatches=2 x num_microbatches=5"),
+        ({"resample": -1}, "resample=-1 and reference_every=2 cannot be negative"),
+        ({"num_steps": 5}, "num_steps=5 is not a multiple of .* = 2, .*; use 6"),
+        ({"reference_mix": 0.0}, r"reference_mix=0.0 must lie in \(0, 1\]"),
+        ({"response_schedule": ((0, 7),)}, r"\(0, 7\): tokens must lie in 1..max_response=6"),
+        ({"response_schedule": ((-1, 3),)}, "the step cannot be negative"),
+        ({"truncated": "soft_penalty", "overlong_buffer": 9}, "overlong_buffer=9 .* in 1..6"),
+        (
+            {"truncated": "soft_penalty", "response_schedule": ((0, 1),)},
+            "overlong_buffer=2 must lie in 1..1, the shortest",
+        ),
+        ({"clip_high": -1.0}, "clip_high=-1.0 must be above 0"),
+    ],
+)
+def test_impossible_settings_are_named_with_the_way_out(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        switches.GRPOConfig(**{**BASE, **wrong})
+
+
+def test_the_defaults_are_the_paper_s():
+    config = switches.GRPOConfig()
+    assert (config.prompts_per_rollout * config.group_size, config.group_size) == (8192, 16)
+    assert (config.num_minibatches, config.inner_epochs) == (16, 1)
+    assert (config.clip_low, config.clip_high, config.kl_coef) == (10.0, 10.0, 0.001)
+    assert (config.kl_estimator, config.advantage) == ("k3", "zscore")
+    assert (config.num_steps, config.reference_every) == (10_400, 400)
+    assert math.isclose(config.reference_mix, 1.0)

@@ -1,0 +1,176 @@
+"""From prompts to the rows of an update: sample, score, resample, shape, group, cut."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from r1_jax.core import keys, masked, types
+from r1_jax.rl import advantages, overlong
+from r1_jax.sharding import place
+from r1_jax.training import losses, switches
+
+ADVANTAGES = {
+    "zscore": advantages.zscore,
+    "mean_only": advantages.mean_only,
+    "leave_one_out": advantages.leave_one_out,
+}
+
+
+class Scored(NamedTuple):
+    """What the scorer says of a rollout, host side."""
+
+    scores: types.Scores
+    facts: dict[str, Any]  # means over completions, for the log
+    samples: list[dict[str, Any]]  # one row a completion, for samples/
+
+
+def sample_and_score(config, state, programs, hooks, *, root, step, limit, clock):
+    """(Rollouts, function that waits for Scored), groups without spread resampled.
+
+    Without resampling, grading goes on while the caller keeps the device busy; with it the rewards
+    decide what is sampled next and are waited for here.
+    """
+    drawn, scored, groups = [], [], []
+    for attempt in range(config.resample + 1):
+        prompts, batch = hooks.next_prompts()
+        with clock.phase("rollout"):
+            key = keys.at(root, "sample", step, attempt)
+            rollouts = programs.generate(state.params, batch, key, step, limit)
+            rollouts = place.to_host(rollouts)
+        wait = hooks.score(prompts, rollouts, step)
+        if not config.resample:
+            return rollouts, wait
+        drawn.append(rollouts)
+        scored.append(wait())
+        groups.append(_has_spread(config, rollouts, scored[-1].scores, limit))
+        if sum(g.sum() for g in groups) >= config.prompts_per_rollout:
+            break
+    has_spread = np.concatenate(groups)
+    # Groups with spread first, in the order drawn; then the others, until the batch is full.
+    chosen = np.argsort(~has_spread, kind="stable")[: config.prompts_per_rollout]
+    rows = (chosen[:, None] * config.group_size + np.arange(config.group_size)).ravel()
+    samples = [row for s in scored for row in s.samples]
+
+    def join(*parts):
+        return np.concatenate(parts)[rows] if parts[0].ndim else parts[0]
+
+    rollouts = jax.tree.map(join, *drawn)
+    slot_steps = sum(r.slot_steps for r in drawn)
+    num_tokens = sum(int(r.length_B.sum()) for r in drawn)
+    facts = {name: np.mean([s.facts[name] for s in scored]) for name in scored[0].facts}
+    facts |= {"tokens/rollout": num_tokens, "resample/rollouts": len(drawn)}
+    joined = Scored(
+        jax.tree.map(join, *[s.scores for s in scored]), facts, [samples[i] for i in rows]
+    )
+    rollouts = dataclasses.replace(rollouts, slot_steps=slot_steps)
+    return rollouts, lambda: joined
+
+
+def _has_spread(config, rollouts, scores: types.Scores, limit: int) -> np.ndarray:
+    """bool [P]: groups whose rewards differ, as the advantages will see them."""
+    shape = (-1, config.group_size)
+    reward_B, _ = shaped_reward(config, rollouts, scores, limit)
+    return ~np.asarray(
+        advantages.zero_spread(reward_B.reshape(shape), jnp.asarray(scores.valid_B).reshape(shape))
+    )
+
+
+def shaped_reward(
+    config: switches.GRPOConfig, rollouts, scores: types.Scores, limit: int
+) -> tuple[jax.Array, jax.Array]:
+    """(reward_B, include_B): rewards and the loss' rows after `truncated` had its way."""
+    reward_B, include_B = jnp.asarray(scores.reward_B), jnp.asarray(scores.valid_B)
+    truncated_B = overlong.is_truncated(jnp.asarray(rollouts.stop_B))
+    if config.truncated == "zero_reward":
+        return overlong.zero_reward(reward_B, truncated_B), include_B
+    if config.truncated == "mask":
+        return reward_B, overlong.leave_out(include_B, truncated_B)
+    length_B = jnp.asarray(rollouts.length_B)
+    penalty_B = overlong.soft_penalty(length_B, max_length=limit, buffer=config.overlong_buffer)
+    return reward_B + penalty_B, include_B
+
+
+def policy_batch(
+    config: switches.GRPOConfig,
+    rollouts,
+    scores: types.Scores,
+    reference_logps,
+    old_logps,
+    limit: int,
+) -> tuple[types.PolicyBatch, dict[str, Any]]:
+    """The rows of the update, and facts for the log. limit: tokens, of soft_penalty."""
+    valid_B = jnp.asarray(scores.valid_B)
+    reward_B, include_B = shaped_reward(config, rollouts, scores, limit)
+    groups = (-1, config.group_size)
+    # Judged before a KL term: a z-score would blow its noise up to a full-sized advantage.
+    is_flat_P = advantages.zero_spread(reward_B.reshape(groups), valid_B.reshape(groups))
+    shaped = masked.mean(reward_B, include_B)
+    if reference_logps is not None and config.kl_place == "reward":
+        # Shaping by the summed estimate, as in PPO-style RLHF; R1's v2 A.3 says why it does not.
+        mask_BT = masked.completion_mask(
+            rollouts.prompt_length_B, rollouts.length_B, rollouts.tokens_BT.shape[1]
+        )
+        mask_BT = mask_BT & losses.is_reachable(reference_logps)
+        estimate = losses.KL[config.kl_estimator]
+        kl_BT = estimate(jnp.asarray(rollouts.logps_BT), reference_logps)
+        reward_B -= config.kl_coef * masked.sum(kl_BT, mask_BT, axis=1)
+    advantage_PG = ADVANTAGES[config.advantage](reward_B.reshape(groups), valid_B.reshape(groups))
+    advantage_PG = jnp.where(is_flat_P[:, None], 0.0, advantage_PG)
+    batch = types.PolicyBatch(
+        tokens_BT=rollouts.tokens_BT,
+        prompt_length_B=rollouts.prompt_length_B,
+        length_B=rollouts.length_B,
+        behavior_logps_BT=rollouts.logps_BT,
+        old_logps_BT=old_logps,
+        reference_logps_BT=reference_logps,
+        advantage_B=np.asarray(advantage_PG.ravel()),
+        include_B=np.asarray(include_B),
+    )
+    length_B = np.asarray(rollouts.length_B)
+    ended_B = np.asarray(rollouts.stop_B) >= 0
+    facts = {
+        "length/mean": length_B.mean(),
+        "length/terminated_mean": length_B[ended_B].mean() if ended_B.any() else None,
+        "length/clipped_share": 1 - ended_B.mean(),
+        "length/limit": limit,
+        "tokens/rollout": int(length_B.sum()),
+        "tokens/useful_share": length_B.sum() / float(rollouts.slot_steps),
+        "groups/zero_spread_share": jnp.mean(is_flat_P.astype(jnp.float32)),
+        "reward/shaped": shaped,
+        "rows/included_share": jnp.mean(include_B.astype(jnp.float32)),
+    }
+    return batch, {k: None if value is None else float(value) for k, value in facts.items()}
+
+
+def minibatches(
+    config: switches.GRPOConfig, root, step: int, num_rows: int
+) -> Sequence[np.ndarray]:
+    """Row indices of every update on one rollout: cut at random, once over per inner epoch."""
+    orders = []
+    for epoch in range(config.inner_epochs):
+        key = keys.at(root, "minibatch", step, epoch)
+        order = np.asarray(jax.random.permutation(key, num_rows))
+        orders += np.split(order, config.num_minibatches)
+    return orders
+
+
+def make_update(update):
+    """update(state, PolicyBatch, rows): one update on those rows, shortest first.
+
+    Sorting by length puts rows of like length into one microbatch, where padding is cut off;
+    metrics["rows"] comes back in the order of `rows`.
+    """
+
+    def on_rows(state, batch: types.PolicyBatch, rows_b):
+        length_b = (batch.prompt_length_B + batch.length_B)[rows_b]
+        by_length_b = jnp.argsort(length_b)
+        sorted_b = rows_b[by_length_b]
+        state, metrics = update(state, jax.tree.map(lambda x: x[sorted_b], batch))
+        as_given_b = jnp.argsort(by_length_b)
+        return state, metrics | {"rows": jax.tree.map(lambda x: x[as_given_b], metrics["rows"])}
+
+    return on_rows

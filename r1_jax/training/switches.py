@@ -1,0 +1,98 @@
+"""The switches of GRPO: what each means, its default, and which combinations make no sense."""
+
+import dataclasses
+from typing import Literal
+
+from r1_jax.training import losses
+
+
+@dataclasses.dataclass(frozen=True)
+class GRPOConfig(losses.PolicyLossConfig):
+    """R1's RL. A step is one optimiser update on prompts_per_rollout * group_size /
+    num_minibatches completions; defaults are the paper's (R1_FACTS 1.3) where it gives a number.
+
+    advantage: A_i = (r_i - mean(r)) / std(r), "zscore" (Eq. 3); r_i - mean(r), "mean_only" (Dr.
+    GRPO, arXiv:2503.20783); r_i - mean(r without r_i), "leave_one_out" (RLOO, arXiv:2402.14740).
+    reference_every: updates between refreshes of the reference, 0 for never; then
+    reference <- reference_mix * policy + (1 - reference_mix) * reference: 1 copies, less is an EMA.
+    truncated: what a completion cut off at the limit gets: reward 0, no part in the loss ("mask"),
+    or DAPO's penalty over the last overlong_buffer tokens ("soft_penalty", rl/overlong).
+    resample: while fewer than prompts_per_rollout groups have max(r) > min(r), at most this many
+    further rollouts a step (DAPO's dynamic sampling, arXiv:2503.14476); all that was generated is
+    counted in tokens/rollout.
+    response_schedule: ((step, tokens), ...): from that step on, completions may be so long.
+    """
+
+    num_steps: int = 10_400
+    prompts_per_rollout: int = 512
+    group_size: int = 16
+    num_minibatches: int = 16
+    inner_epochs: int = 1
+    num_microbatches: int = 1  # pieces a minibatch is cut into to bound memory; same gradient
+    advantage: Literal["zscore", "mean_only", "leave_one_out"] = "zscore"
+    reference_every: int = 400
+    reference_mix: float = 1.0
+    truncated: Literal["zero_reward", "mask", "soft_penalty"] = "zero_reward"
+    overlong_buffer: int = 4096  # tokens
+    resample: int = 0
+    max_prompt: int = 1024  # tokens
+    max_response: int = 65_536  # tokens; the cache's capacity
+    response_schedule: tuple[tuple[int, int], ...] = ()
+    gap_bound: float = 0.05  # nats; a larger sampler-learner gap of any token stops the run
+
+    def __post_init__(self):
+        super().__post_init__()
+        at_least_one = (
+            "num_steps", "prompts_per_rollout", "num_minibatches", "inner_epochs",
+            "num_microbatches", "max_prompt", "max_response",
+        )  # fmt: skip
+        for name in at_least_one:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.resample < 0 or self.reference_every < 0:
+            raise ValueError(
+                f"resample={self.resample} and reference_every={self.reference_every} cannot be "
+                "negative; 0 switches them off"
+            )
+        if self.group_size < 2:
+            raise ValueError(
+                f"group_size={self.group_size}: advantage={self.advantage!r} compares a prompt's "
+                "completions with each other and needs at least 2"
+            )
+        num_rows = self.prompts_per_rollout * self.group_size
+        if num_rows % (self.num_minibatches * self.num_microbatches):
+            raise ValueError(
+                f"prompts_per_rollout * group_size = {num_rows} completions do not split into "
+                f"num_minibatches={self.num_minibatches} x num_microbatches="
+                f"{self.num_microbatches}; use divisors"
+            )
+        if self.num_steps % self.updates_per_rollout:
+            raise ValueError(
+                f"num_steps={self.num_steps} is not a multiple of num_minibatches * inner_epochs = "
+                f"{self.updates_per_rollout}, the updates of one rollout; use "
+                f"{-(-self.num_steps // self.updates_per_rollout) * self.updates_per_rollout}"
+            )
+        if not 0 < self.reference_mix <= 1:
+            raise ValueError(f"reference_mix={self.reference_mix} must lie in (0, 1]; 1 copies")
+        for step, tokens in self.response_schedule:
+            if not 0 < tokens <= self.max_response or step < 0:
+                raise ValueError(
+                    f"response_schedule entry ({step}, {tokens}): tokens must lie in 1.."
+                    f"max_response={self.max_response} and the step cannot be negative"
+                )
+        if self.truncated == "soft_penalty":
+            for _, tokens in ((0, self.max_response), *self.response_schedule):
+                if not 0 < self.overlong_buffer <= tokens:
+                    raise ValueError(
+                        f"overlong_buffer={self.overlong_buffer} must lie in 1..{tokens}, the "
+                        "shortest response limit of this run"
+                    )
+
+    @property
+    def updates_per_rollout(self) -> int:
+        return self.num_minibatches * self.inner_epochs
+
+    def response_limit(self, step: int) -> int:
+        """Tokens a completion may take at `step`: the schedule's last entry that has begun."""
+        begun = [tokens for start, tokens in sorted(self.response_schedule) if start <= step]
+        return begun[-1] if begun else self.max_response
