@@ -32,7 +32,7 @@ CONFIG = {
     "grpo": {
         "num_steps": 12, "prompts_per_rollout": 4, "group_size": 4, "num_minibatches": 2,
         "num_microbatches": 2, "kl_coef": 0.1, "reference_every": 6, "max_prompt": 64,
-        "max_response": 16, "response_schedule": ((0, 8), (6, 16)), "importance_cap": 2.0,
+        "max_response": 24, "response_schedule": ((0, 16), (6, 24)), "importance_cap": 2.0,
         "truncated": "soft_penalty", "overlong_buffer": 4,
     },
     "reward": {"custom": "tests.resume_child:letters", "custom_weight": 1.0},

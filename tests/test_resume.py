@@ -81,7 +81,7 @@ def test_the_run_did_what_the_other_tests_compare(whole):
     assert all(row["update/skipped"] == 0 and row["gradient/norm"] > 0 for row in rows)
     kl = [row["kl/reference"] for row in rows]
     assert kl[2] > kl[0] and kl[3] < kl[2]
-    assert [row["length/limit"] for row in rows] == [8, 8, 8, 16, 16, 16]
+    assert [row["length/limit"] for row in rows] == [16, 16, 16, 24, 24, 24]
     assert max(row["gap/sampler_learner_max"] for row in rows) <= 1e-4
     assert len({json.dumps(sample) for sample in samples.values().__str__().split()}) > 10
 
