@@ -6,6 +6,7 @@ for completions that are cut off: reward 0 would pay for being short, so they ar
 Command:   python -m r1_jax train --config=configs/ablate_random_reward.py --workdir=runs/random
 Hardware:  two CPU cores, 2 GiB
 Expected:  pass@1 within 0.05 of the base
+Obtained:  0.145 -> 0.125 (seed 0), 0.148 -> 0.125 (seed 1), commit efedc0b
 """
 
 from configs import r1_zero_countdown

@@ -188,6 +188,7 @@ def _run(config, workdir, task, stage, checkpoints, counter) -> bool:
         progress.Progress(cfg.num_steps, first_step=first_step) as bar,
     ):
         rewards: list[float] = []
+        accuracies: list[float] = []
 
         def log_row(step: int, row: dict[str, Any], samples: list[dict[str, Any]]):
             row.setdefault("kl/reference", None)  # nothing to measure against when kl_coef is 0
@@ -195,13 +196,17 @@ def _run(config, workdir, task, stage, checkpoints, counter) -> bool:
             log.row(step, row)
             log.samples(step, samples)
             rewards.append(row["reward/mean"])
+            accuracies.append(row["reward/accuracy"])
             bar.update(
                 min(step + cfg.updates_per_rollout, cfg.num_steps) - 1,
                 reward=row["reward/mean"],
                 length=row["length/mean"],
             )
             if len(rewards) % DIAGNOSE_EVERY == 0 and is_flat(rewards[-DIAGNOSE_EVERY:]):
-                bar.note(f"step {step}: reward is flat. {explain(cfg, row)}")
+                why = explain(cfg, row)
+                if not is_flat(accuracies[-DIAGNOSE_EVERY:]):
+                    why = "Accuracy rises; what it gains, another part loses (see reward/*)."
+                bar.note(f"step {step}: reward is flat. {why}")
 
         def evaluate(params, step: int):
             is_end = step == 0 or step >= cfg.num_steps
