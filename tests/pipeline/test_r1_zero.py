@@ -421,3 +421,12 @@ def test_a_flat_reward_is_explained_in_the_log(toy, tmp_path, capsys, monkeypatc
     toy.run(tmp_path, optim__learning_rate=0.0)
     shown = [line for line in capsys.readouterr().err.splitlines() if "reward is flat" in line]
     assert len(shown) == 1 and shown[0].startswith("step 6: reward is flat. ")
+
+
+def test_a_flat_reward_of_a_rising_accuracy_is_told_as_such(toy, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(r1_zero, "DIAGNOSE_EVERY", 4)
+    verdicts = iter((True, False))  # of the rewards, then of the accuracies
+    monkeypatch.setattr(r1_zero, "is_flat", lambda values: next(verdicts))
+    toy.run(tmp_path)
+    shown = [line for line in capsys.readouterr().err.splitlines() if "reward is flat" in line]
+    assert len(shown) == 1 and "Accuracy rises" in shown[0]
