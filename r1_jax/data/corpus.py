@@ -1,18 +1,20 @@
 """The synthetic corpus a base model is pre-trained on; it plays the web's part.
 
-Every document is a Countdown question under the Table 1 template and a completion that shows one
-behaviour. Which behaviours occur, how often, and how often they end right, is configuration: that
-decides whether RL can take off (Gandhi et al., arXiv:2503.01307), so an ablation is one override.
-Only problems of the train split are written about.
+Every document is a question under the Table 1 template and a completion. Countdown's completions
+show one behaviour each. Which behaviours occur, how often, and how often they end right, is
+configuration: that decides whether RL can take off (Gandhi et al., arXiv:2503.01307), so an
+ablation is one override. Of other tasks nothing is known but their answers: `answers` writes
+guesses alone. Only problems of the train split are written about.
 """
 
 import dataclasses
 import functools
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from r1_jax.data.tasks import countdown
+from r1_jax.data.tasks import task as tasks
 from r1_jax.text import chat
 
 
@@ -182,3 +184,23 @@ def documents(
         if text is not None:
             written, num_rejected = written + 1, 0
             yield Document(chat.render(countdown.question(numbers, target), tags), text)
+
+
+def answers(
+    config: CorpusConfig,
+    problems: Sequence[tasks.Prompt],
+    ideal: Callable[[tasks.Prompt], str],
+    seed: int,
+    tags: chat.Tags,
+) -> Iterator[Document]:
+    """config.num_documents guesses about `problems`, in order and around again.
+
+    config.guess_right of them are right; the others give the answer of another problem, drawn at
+    random. The shares of the behaviours are not read: only countdown's solver can search.
+    """
+    rng = random.Random(f"corpus {seed}")
+    for i in range(config.num_documents):
+        problem = problems[i % len(problems)]
+        is_right = rng.random() < config.guess_right
+        answer = ideal(problem if is_right else rng.choice(problems))
+        yield Document(chat.render(problem.question, tags), chat.completion(GUESS, answer, tags))

@@ -9,6 +9,7 @@ from absl import logging
 from r1_jax.checkpoints import manifest, store, weights
 from r1_jax.core import build
 from r1_jax.data import corpus, packing
+from r1_jax.data.tasks import load
 from r1_jax.metrics import log as metrics_log
 from r1_jax.metrics import progress
 from r1_jax.pipeline import assemble, experiment, r1_zero
@@ -21,13 +22,12 @@ ROW = ("loss", "entropy", "gradient/norm", "update/skipped")
 
 
 def documents(config: experiment.ExperimentConfig) -> Iterator[corpus.Document]:
-    """The corpus of this experiment; a function of its seed. ValueError for a task without one."""
-    if config.task.name != "countdown":
-        raise ValueError(
-            f"task.name={config.task.name!r} has no corpus, only 'countdown' has; give a tokenizer "
-            "and a base of your own (tokenizer.path, base)"
-        )
-    return corpus.documents(config.corpus, config.task.difficulty, config.seed, config.tags)
+    """The corpus of this experiment; a function of its seed."""
+    if config.task.name == "countdown":
+        return corpus.documents(config.corpus, config.task.difficulty, config.seed, config.tags)
+    task = load.load(config.task)
+    train = task.splits["train"]
+    return corpus.answers(config.corpus, train, task.ideal, config.seed, config.tags)
 
 
 def train_tokenizer(config: experiment.ExperimentConfig, path: str | pathlib.Path):

@@ -9,6 +9,7 @@ import pytest
 
 from r1_jax.data import corpus
 from r1_jax.data.tasks import countdown
+from r1_jax.data.tasks import task as tasks
 from r1_jax.rewards import countdown as reward
 from r1_jax.rewards import extract, format, verdict
 from r1_jax.text import chat, tokenizer
@@ -248,3 +249,21 @@ def test_impossible_settings_are_named(wrong, message):
 def test_a_corpus_that_can_hold_no_document_is_an_error_not_a_loop():
     with pytest.raises(ValueError, match="max_value=9; raise it, or lower"):
         _documents(dataclasses.replace(CONFIG, max_value=9))
+
+
+def test_of_other_tasks_only_answers_are_written():
+    problems = [tasks.Prompt(i, f"What is {i} + 1?", "") for i in range(40)]
+    config = dataclasses.replace(CONFIG, num_documents=400, guess_right=0.3)
+
+    def written(seed=0):
+        return list(corpus.answers(config, problems, lambda p: str(p.uid + 1), seed, chat.Tags()))
+
+    documents = written()
+    assert len(documents) == 400 and documents == written() != written(seed=1)
+    right = 0
+    for i, document in enumerate(documents):
+        assert document.prompt == chat.render(problems[i % 40].question, chat.Tags())
+        answer = extract.answer(document.completion, chat.Tags())
+        assert answer in {str(n) for n in range(1, 41)}
+        right += answer == str(i % 40 + 1)
+    assert 0.25 < right / 400 < 0.40  # 0.3, and 1 in 40 of the others by chance
