@@ -18,6 +18,7 @@ COMMANDS = {
     "tokenizer": "trains a SentencePiece model on a task's corpus",
     "evaluate": "pass@1 and cons@k of a run's checkpoint on held-out problems",
     "generate": "completions of a run's checkpoint for questions of yours",
+    "sweep": "settings x seeds, a run directory each: ablations in one command",
     "report": "draws the emergence report of one or more runs",
     "doctor": "names what is wrong with this machine's installation",
 }
