@@ -19,7 +19,8 @@ COMMANDS = {
     "evaluate": "pass@1 and cons@k of a run's checkpoint on held-out problems",
     "generate": "completions of a run's checkpoint for questions of yours",
     "sweep": "settings x seeds, a run directory each: ablations in one command",
-    "report": "draws the emergence report of one or more runs",
+    "report": "draws runs, compares the cells of a sweep, checks a run against a band",
+    "band": "the band of a fresh seed, from five or more runs of one configuration",
     "doctor": "names what is wrong with this machine's installation",
 }
 
