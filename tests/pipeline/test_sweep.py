@@ -220,6 +220,18 @@ def test_two_sweeps_or_an_orphan_cannot_share_a_folder(tmp_path):
         pass
 
 
+def test_a_run_that_outlives_its_sweep_keeps_the_folder(tmp_path):
+    one = job(tmp_path, behaviour="sleeps")
+    with sweep.lock(tmp_path) as held:
+        child = sweep._start(one, 1, set(), held)
+    try:
+        with pytest.raises(ValueError, match="left behind"), sweep.lock(tmp_path):
+            pass
+    finally:
+        child.process.kill()
+        child.process.wait()
+
+
 def test_a_done_run_needs_rows(tmp_path):
     one = job(tmp_path)
     one.workdir.mkdir(parents=True)
