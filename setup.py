@@ -21,6 +21,7 @@ setuptools.setup(
         "absl-py>=2.5.1",
         # what it does not exist for
         "numpy>=2.4",
+        "scipy>=1.17",  # Student's t of reports; jax needs it anyway
         "packaging>=26",  # doctor reads requirements
         "safetensors>=0.8",  # files of weights
         "grain>=0.2.18",  # input

@@ -24,6 +24,8 @@ class Parsed:
     values: flags.FlagValues  # values.workdir is the value of --workdir
     words: tuple[str, ...]  # positional words, the program's name left out
     config: Any  # instance of config_class; None if the command has no configuration
+    config_file: str = ""  # FILE or FILE:TEXT as --config named it
+    overrides: tuple[tuple[str, str], ...] = ()  # (dotted key, text) of --config.key=value words
 
 
 def parse(argv, doc, define=None, config_class=None, default_config=None, unread=()):
@@ -53,15 +55,16 @@ def parse(argv, doc, define=None, config_class=None, default_config=None, unread
         sys.exit(0)
     try:
         positional = tuple(values(words))[1:]
-        config = None
+        config, config_file = None, ""
         if config_class is not None:
             _refuse_unread(argv[0], overrides, unread)
             config = _config(values, overrides, config_class)
+            config_file = str(config_flags.get_config_filename(values["config"]))
     except (flags.Error, OSError, ValueError) as error:
         fail(error)
     if not flags.FLAGS.is_parsed():
         flags.FLAGS(argv[:1])  # libraries that read absl's global flags find their defaults
-    return Parsed(values, positional, config)
+    return Parsed(values, positional, config, config_file, tuple(overrides))
 
 
 def fail(message) -> NoReturn:

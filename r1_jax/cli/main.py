@@ -18,7 +18,9 @@ COMMANDS = {
     "tokenizer": "trains a SentencePiece model on a task's corpus",
     "evaluate": "pass@1 and cons@k of a run's checkpoint on held-out problems",
     "generate": "completions of a run's checkpoint for questions of yours",
-    "report": "draws the emergence report of one or more runs",
+    "sweep": "settings x seeds, a run directory each: ablations in one command",
+    "report": "draws runs, compares the cells of a sweep, checks a run against a band",
+    "band": "the band of a fresh seed, from five or more runs of one configuration",
     "doctor": "names what is wrong with this machine's installation",
 }
 

@@ -22,9 +22,9 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     pngs = {figure.name: plot.png(figure, groups) for figure in figures.FIGURES}
     for name, png in pngs.items():
-        _replace(folder / f"{name}.png", png)
+        replace(folder / f"{name}.png", png)
     report = folder / "report.html"
-    _replace(report, page.page(groups, pngs).encode("utf-8"))
+    replace(report, page.page(groups, pngs).encode("utf-8"))
     lines = []
     for run in found:
         lines += [f"{run.name}:"] if len(found) > 1 else []
@@ -32,7 +32,7 @@ def write(
     return report, lines
 
 
-def _replace(path: pathlib.Path, content: bytes) -> None:
+def replace(path: pathlib.Path, content: bytes) -> None:
     """Writes `content` to `path` so that an open browser never reads half of it."""
     temporary = path.with_name(f"{path.name}.tmp")
     temporary.write_bytes(content)

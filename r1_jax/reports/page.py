@@ -35,17 +35,22 @@ def page(groups: Sequence[runs.Group], pngs: Mapping[str, bytes]) -> str:
         _chips(members[0]) if len(groups) == 1 else "",
         _notes([(run, note) for run in members for note in run.notes], notes, members),
         _tiles(members[0]) if len(members) == 1 else _comparison(members),
-        _settings(groups) if len(groups) > 1 else "",
+        settings(groups) if len(groups) > 1 else "",
         "<h2>Emergence</h2>",
         f'<p class="muted">{_HOW_TO_READ}</p>',
-        '<div class="figures">' + "".join(_figure(f, pngs[f.name]) for f in figures.FIGURES),
+        '<div class="figures">' + "".join(figure(f, pngs[f.name]) for f in figures.FIGURES),
         "</div>",
         _stories(members[0], found, len(members) > 1),
         "<h2>Evaluations</h2>",
         *(_evaluations(run) for run in members),
         "<h2>Provenance</h2>",
-        *(_provenance(run) for run in members),
+        *(provenance(run) for run in members),
     ]
+    return document(title, body)
+
+
+def document(title: str, body: Sequence[str]) -> str:
+    """Returns a whole HTML document of the pieces `body`, which are HTML already."""
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
@@ -113,7 +118,8 @@ def _comparison(members: Sequence[runs.Run]) -> str:
     return f'<h2>Base → trained</h2><div class="card">{markup.table(head, rows)}</div>'
 
 
-def _settings(groups: Sequence[runs.Group]) -> str:
+def settings(groups: Sequence[runs.Group]) -> str:
+    """Returns the table of the keys in which groups differ; "" if in none."""
     rows = [[key, *map(str, values)] for key, values in runs.differences(groups)]
     if not rows:
         return ""
@@ -121,13 +127,14 @@ def _settings(groups: Sequence[runs.Group]) -> str:
     return f'<h2>Settings that differ</h2><div class="card">{table}</div>'
 
 
-def _figure(figure: figures.Figure, png: bytes) -> str:
-    kind = "card wide" if len(figure.panels) > 1 else "card"
+def figure(shown: figures.Figure, png: bytes) -> str:
+    """Returns a figure's picture and what is written under it."""
+    kind = "card wide" if len(shown.panels) > 1 else "card"
     data = base64.b64encode(png).decode()
     return (
         f'<figure class="{kind}">'
-        f'<img alt="{markup.escape(figure.title)} against step" src="data:image/png;base64,{data}">'
-        f"<figcaption><b>{markup.escape(figure.title)}.</b> {markup.escape(figure.caption)}"
+        f'<img alt="{markup.escape(shown.title)} against step" src="data:image/png;base64,{data}">'
+        f"<figcaption><b>{markup.escape(shown.title)}.</b> {markup.escape(shown.caption)}"
         "</figcaption></figure>"
     )
 
@@ -154,7 +161,8 @@ def _evaluations(run: runs.Run) -> str:
     )
 
 
-def _provenance(run: runs.Run) -> str:
+def provenance(run: runs.Run) -> str:
+    """Returns a run's seconds, manifest and configuration, folded."""
     seconds = summary.seconds(run)
     times = [[name, f"{value:.1f}", clock.duration(value)] for name, value in seconds.items()]
     manifest: list[list[Any]] = [[key, value] for key, value in runs.flatten(run.manifest)]

@@ -1,13 +1,16 @@
 """Every file in configs/ builds, and the paper's one holds the paper's numbers (R1_FACTS 1.3)."""
 
+import ast
 import dataclasses
 import importlib.util
 import pathlib
+import shlex
 
 import pytest
 
+from r1_jax.cli import sweep as command
 from r1_jax.core import build
-from r1_jax.pipeline import experiment
+from r1_jax.pipeline import experiment, sweep
 
 FILES = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("*.py"))
 
@@ -54,3 +57,52 @@ def test_the_control_differs_from_the_quickstart_in_what_is_paid_alone():
     assert dataclasses.replace(control.grpo, truncated="zero_reward") == quickstart.grpo
     assert control.grpo.truncated == "mask"  # 0 for what is cut off would not be random
     assert control.reward.accuracy_weight == control.reward.format_weight == 0
+
+
+ABLATIONS = [path for path in FILES if "r1_jax sweep" in path.read_text()]
+
+
+def swept(path, monkeypatch, workdir):
+    """The jobs of the sweep command that the docstring of `path` gives."""
+    doc = ast.get_docstring(ast.parse(path.read_text()))
+    assert doc is not None
+    line = " ".join(doc.partition("Command:")[2].partition("Hardware:")[0].split())
+    words = shlex.split(line)
+    assert words[:4] == ["python", "-m", "r1_jax", "sweep"]
+    jobs = []
+
+    def run(found, **_):
+        jobs.extend(found)
+        return []
+
+    monkeypatch.setattr(sweep, "run", run)
+    kept = [word for word in words[3:] if not word.startswith("--workdir=")]
+    assert command.main([*kept, f"--workdir={workdir}"]) == 0
+    return jobs
+
+
+@pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
+def test_an_ablation_s_command_is_a_sweep_in_which_every_cell_is_another_run(
+    path, monkeypatch, tmp_path
+):
+    jobs = swept(path, monkeypatch, tmp_path)
+    configs = {job.cell: {**job.config, "seed": 0} for job in jobs}
+    assert len(configs) >= 3 and len(jobs) == 3 * len(configs)
+    unlike = list(configs.values())
+    assert all(a != b for i, a in enumerate(unlike) for b in unlike[:i])
+    count = [line for line in path.read_text().splitlines() if " runs" in line]
+    assert f"{len(jobs)} runs" in " ".join(count)
+
+
+def test_the_issue_s_ablations_are_all_here():
+    names = "kl reward clip advantage length reference_refresh base_behaviours".split()
+    assert {path.stem for path in ABLATIONS} == {f"ablate_{name}" for name in names}
+
+
+@pytest.mark.parametrize("name", ["ablate_kl", "ablate_reward", "ablate_base_behaviours"])
+def test_these_start_from_the_quickstart_itself(name):
+    assert load(name) == load("r1_zero_countdown")
+
+
+def test_clipping_can_bind_where_it_is_ablated():
+    assert load("ablate_clip").grpo.updates_per_rollout > 1

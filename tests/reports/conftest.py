@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from r1_jax.metrics import log
+from r1_jax.metrics import jsonl, log
 
 CONFIG = {
     "seed": 0,
@@ -131,3 +131,40 @@ def _row(rng, done, accuracy):
         "seconds/update": 0.9,
         "tokens/rollout": round(length * 256),
     }
+
+
+ONE_KEY = {
+    "kl=0": ({"grpo.kl_coef": "0"}, 0.2, (0, 1, 2)),
+    "kl=1": ({"grpo.kl_coef": "1"}, 0.6, (0, 1, 2)),
+    "kl=2": ({"grpo.kl_coef": "2"}, 0.2, (0, 1)),
+}
+
+
+@pytest.fixture
+def make_sweep(tmp_path, make_run):
+    """Returns make({cell: (settings, gain, seeds)}) -> path; runs differ by noise."""
+
+    def make(cells, seeds=(0, 1, 2)):
+        path = tmp_path / "sweep"
+        for cell, (settings, gain, done) in cells.items():
+            for seed in done:
+                run = make_run(
+                    f"sweep/{cell}/seed{seed}", 20, seed, gain,
+                    **{key.removeprefix("grpo."): value for key, value in settings.items()},
+                )  # fmt: skip
+                rows, _ = jsonl.read(run / "eval.jsonl")
+                rows[-1]["pass@1"] = 0.3 + gain + 0.001 * seed + 0.002 * (seed == 1) * gain
+                jsonl.write(run / "eval.jsonl", rows)
+        record = {
+            "config": "configs/x.py",
+            "overrides": {},
+            "grid": [{"cell": c, "settings": s} for c, (s, _, _) in cells.items()],
+            "baseline": next(iter(cells)),
+            "config_digests": {},
+            "seeds": list(seeds),
+            "commits": [{"commit": "0123456789abcdef", "dirty": False}],
+        }
+        (path / "sweep.json").write_text(json.dumps(record))
+        return path
+
+    return make
