@@ -1,6 +1,7 @@
 """The cosine reward: short when right, long when wrong (arXiv 2502.03373).
 
-Range [-10, 2] with the paper's values. Needs the length in tokens. Known hacks: a wrong answer that
+Range [-10, 2]. The wave is the paper's; the five values below are ours to answer for: they have not
+been checked against its tables. Needs the length in tokens. Known hacks: a wrong answer that
 is padded to just below the limit loses nothing, so the paper pairs it with a repetition penalty
 (rewards.repetition); a limit that most completions reach makes everything -10.
 """

@@ -66,7 +66,8 @@ def equal(answer: str | None, reference: str) -> verdict.Verdict:
         return verdict.BAD_REFERENCE
     if answer is None or not answer.strip():
         return verdict.UNPARSED
-    text, choice = math_text.clean(answer), _choice(gold_text)
+    text = math_text.clean(answer)
+    choice = _choice(gold_text) if gold_text != gold_text.lower() else ""  # e, i, x are no choices
     if choice:
         chosen = _choice(text or answer[: math_text.MAX_CHARS])  # "C)" is not clean
         if chosen:
@@ -305,7 +306,14 @@ def _value(tree: Any, at: dict[str, Any]) -> Any | None:
     if not is_number or value.has(sympy.zoo, sympy.nan, sympy.oo):
         return None
     real, imaginary = value.as_real_imag()
-    return value if real.is_Float or real.is_Rational or imaginary.is_Float else None
+    if not all(part.is_Float or part.is_Rational for part in (real, imaginary)):
+        return None
+    return _settled(real) + sympy.I * _settled(imaginary)
+
+
+def _settled(part: Any) -> Any:
+    """0 for what evalf could not tell from 0 (sin of pi, x - x): it says so by a precision of 1."""
+    return sympy.Integer(0) if part.is_Float and part._prec <= 1 else part
 
 
 def _same_relation(gold: math_text.Relation, found: math_text.Relation) -> bool | None:

@@ -164,6 +164,22 @@ def test_commands_that_are_not_listed_are_refused():
         assert math_equal.equal(f"\\{command}{{2}}", "2").outcome == Outcome.UNPARSED
 
 
+@pytest.mark.parametrize(
+    "answer", ["\\sin \\pi", "x-x", "\\sqrt{2}\\cdot\\sqrt{2}-2", "0 \\cdot x"]
+)
+def test_what_cancels_is_zero_and_what_is_only_small_is_not(answer):
+    assert math_equal.equal(answer, "0").outcome == Outcome.RIGHT
+    for small in ("10^{-50}", "2^{-9999}", "x \\cdot 10^{-50}"):
+        assert math_equal.equal(small, "0").outcome == Outcome.WRONG
+        assert math_equal.equal(small, answer).outcome in (Outcome.WRONG, Outcome.UNPARSED)
+
+
+def test_small_letters_are_constants_and_variables_and_no_choices():
+    assert math_equal.equal("2.718282", "e").outcome == Outcome.RIGHT
+    assert math_equal.equal("(C)", "c").outcome != Outcome.BAD_REFERENCE
+    assert math_equal.equal("c", "C").outcome == Outcome.RIGHT
+
+
 def test_a_decimal_is_no_formula_with_variables():
     assert math_equal.equal("0.4999999", "x+\\sqrt{2}").outcome == Outcome.WRONG
     assert math_equal.equal("x+\\sqrt{2}", "0.4999999").outcome == Outcome.WRONG
