@@ -27,6 +27,8 @@ setuptools.setup(
         "grain>=0.2.18",  # input
         "array_record>=0.8.6",  # the data sets' files
         "reasoning-gym>=0.1.25",  # tasks
+        "math-verify[antlr4_13_2]>=0.9",  # reads LaTeX answers
+        "sympy>=1.14",  # what they are read into
         "matplotlib>=3.11",  # plots
         "tensorboardX>=2.6.5",  # TensorBoard files
         "tqdm>=4.70",  # progress

@@ -81,10 +81,10 @@ def _die_in(phase: str, at: int) -> None:
     if phase == "score":
         grade = scoring.Scorer.grade
 
-        def graded(self, prompt, completion, *, step, sample):
+        def graded(self, prompt, completion, *, step, sample, num_tokens=None):
             if step == at and sample == 2:
                 _kill()
-            return grade(self, prompt, completion, step=step, sample=sample)
+            return grade(self, prompt, completion, step=step, sample=sample, num_tokens=num_tokens)
 
         scoring.Scorer.grade = graded
         return

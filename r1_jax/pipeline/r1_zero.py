@@ -344,7 +344,7 @@ def ideal(
             f"{limit} (grpo.max_response, grpo.response_schedule); raise them"
         )
     completion = tokens.decode(ids)
-    grade = scorer.grade(problem, completion, step=0, sample=0)
+    grade = scorer.grade(problem, completion, step=0, sample=0, num_tokens=len(ids) + 1)
     return preflight.Ideal(problem.question, completion, grade.parts)
 
 

@@ -39,12 +39,19 @@ class Scorer:
         self._seed, self._clock = seed, clock
         self._custom = combine.resolve(reward.custom)
         # Paid parts alone: what else a verdict says is in samples/, and not in every verdict.
-        self._parts = ["accuracy", "format"]
-        self._parts += ["random"] * bool(reward.random_weight) + ["custom"] * bool(reward.custom)
+        self._parts = combine.parts_of(reward)
         self._pool = concurrent.futures.ThreadPoolExecutor(reward.workers, "grader")
 
-    def grade(self, prompt: tasks.Prompt, completion: str, *, step: int, sample: int):
-        """combine.Grade of one completion."""
+    def grade(
+        self,
+        prompt: tasks.Prompt,
+        completion: str,
+        *,
+        step: int,
+        sample: int,
+        num_tokens: int | None = None,
+    ):
+        """combine.Grade of one completion of num_tokens generated tokens."""
         return combine.grade(
             completion,
             prompt.question,
@@ -54,6 +61,7 @@ class Scorer:
             config=self._reward,
             custom=self._custom,
             draw=(self._seed, step, prompt.uid, sample),
+            num_tokens=num_tokens,
         )
 
     def start(
@@ -71,6 +79,7 @@ class Scorer:
                         texts[i],
                         step=step,
                         sample=int(rollouts.sample_B[i]),
+                        num_tokens=int(rollouts.length_B[i]),
                     )
                     for i in indices
                 ]

@@ -5,12 +5,16 @@ import hashlib
 import importlib
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from r1_jax.rewards import extract, verdict
+from r1_jax.rewards import cosine, extract, language, length, repetition, verdict
 from r1_jax.rewards import format as form
 
 Custom = Callable[[str, str, str], float]  # (completion, prompt_question, reference) -> reward
+
+# In the order in which they are added; each has a weight in RewardConfig.
+PENALTIES = ("length", "cosine", "repetition")  # can be negative
+PARTS = ("accuracy", "format", "random", "custom", "tags", "language", *PENALTIES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,13 +26,22 @@ class RewardConfig:
     random_weight: float = 0.0  # a coin, for the control run; not drawn at weight 0
     custom: str = ""  # "module:function"; graded and logged at weight 0 too
     custom_weight: float = 0.0
+    # the rest is graded where it has a weight
+    tags_weight: float = 0.0  # each tag for itself, 0 to 1: format.per_tag
+    language_weight: float = 0.0  # words of `language` in the thinking, 0 to 1 (R1, first RL stage)
+    language: str = "en"  # one of language.LANGUAGES
+    length_weight: float = 0.0  # distance from length_target, -1 to 0
+    length_target: int = 0  # generated tokens
+    cosine_weight: float = 0.0  # accuracy by length, -10 to 2; set accuracy_weight=0 beside it
+    cosine_max_length: int = 0  # generated tokens; usually grpo.max_response
+    repetition_weight: float = 0.0  # share of repeated n-grams, -1 to 0
+    repetition_ngram: int = 8  # words
+    composition: Literal["sum", "product"] = "sum"  # of the weighted parts
+    gates: tuple[str, ...] = ()  # graded parts that must be > 0 for any pay
     workers: int = 1  # graders at work beside the training thread
 
     def __post_init__(self):
-        weights = {
-            name: getattr(self, name)
-            for name in ("accuracy_weight", "format_weight", "random_weight", "custom_weight")
-        }
+        weights = {f"{part}_weight": getattr(self, f"{part}_weight") for part in PARTS}
         for name, weight in weights.items():
             if not math.isfinite(weight):
                 raise ValueError(f"{name}={weight} must be a finite number")
@@ -39,8 +52,45 @@ class RewardConfig:
                 f"custom_weight={self.custom_weight} pays nothing: set custom to "
                 '"module:function" or custom_weight to 0'
             )
+        self._check_settings()
         if self.workers < 1:
             raise ValueError(f"workers={self.workers} must be at least 1")
+
+    def _check_settings(self):
+        if self.language not in language.LANGUAGES:
+            known = ", ".join(language.LANGUAGES)
+            raise ValueError(f"language={self.language!r} is not one of {known}")
+        for part, limit in (("length", "length_target"), ("cosine", "cosine_max_length")):
+            weight, tokens = getattr(self, f"{part}_weight"), getattr(self, limit)
+            if tokens < 0 or bool(tokens) != bool(weight):
+                raise ValueError(
+                    f"{part}_weight={weight} and {limit}={tokens} (tokens) go together: set both, "
+                    "or neither"
+                )
+        if self.repetition_ngram < 1:
+            raise ValueError(f"repetition_ngram={self.repetition_ngram} must be at least 1")
+        for gate in self.gates:
+            if gate not in parts_of(self):
+                raise ValueError(
+                    f"gates: {gate!r} is no part that is graded; there are "
+                    f"{', '.join(parts_of(self))}"
+                )
+        if self.composition == "product":
+            negative = [part for part in PENALTIES if getattr(self, f"{part}_weight")]
+            if negative:
+                raise ValueError(
+                    f"composition='product' has no meaning with parts that go below 0: set "
+                    f"{', '.join(f'{part}_weight' for part in negative)} to 0, or use 'sum'"
+                )
+
+
+def parts_of(config: RewardConfig) -> list[str]:
+    """The parts that are graded and logged, in one order: accuracy, format, what has a weight."""
+    listed = ["accuracy", "format"]
+    for part in PARTS[2:]:
+        if getattr(config, f"{part}_weight") or (part == "custom" and config.custom):
+            listed.append(part)
+    return listed
 
 
 class Grade(NamedTuple):
@@ -97,13 +147,19 @@ def coin(seed: int, step: int, uid: int, sample: int) -> float:
 
 
 def total(parts: Mapping[str, float], config: RewardConfig) -> float:
-    """The weighted sum of the parts that have a weight: accuracy, format, random, custom."""
-    reward = config.accuracy_weight * parts["accuracy"] + config.format_weight * parts["format"]
-    if config.random_weight:
-        reward += config.random_weight * parts["random"]
-    if config.custom_weight:
-        reward += config.custom_weight * parts["custom"]
-    return reward
+    """The weighted parts, added or multiplied; at most 0 where a gate is closed.
+
+    A part without weight takes no part, in the product neither: weight 0 is "not there" and not
+    "times 0". A gate is closed where its part is not positive; penalties are paid all the same, so
+    that closing a gate is no way around them.
+    """
+    names = [part for part in PARTS if getattr(config, f"{part}_weight")]
+    paid = [getattr(config, f"{part}_weight") * parts[part] for part in names]
+    reward = paid[0]
+    for pay in paid[1:]:  # sum() rounds otherwise from Python 3.12 on
+        reward = reward * pay if config.composition == "product" else reward + pay
+    is_open = all(parts[gate] > 0 for gate in config.gates)
+    return reward if is_open else min(reward, 0.0)
 
 
 def grade(
@@ -116,12 +172,15 @@ def grade(
     config: RewardConfig,
     custom: Custom | None,
     draw: tuple[int, int, int, int],
+    num_tokens: int | None = None,
 ) -> Grade:
     """The reward of one completion (the generated text, without prompt and stop token).
 
     accuracy: the task's grader with its problem bound; it gets the extracted answer or None, and
     the facts in its verdict's parts are kept as "accuracy/name". custom: what `resolve` returned
     for config.custom. draw: (seed, step, uid, sample), read when config.random_weight is set.
+    num_tokens: generated tokens, stop token included; needed by length_weight and cosine_weight
+    (ValueError without it).
 
     An exception, or a value that is not a finite number, from `custom` makes the outcome CRASH
     and the row invalid. Only that call is guarded, because only that code is not ours: an
@@ -133,12 +192,41 @@ def grade(
     parts |= {f"accuracy/{name}": value for name, value in found.parts.items()}
     if config.random_weight:
         parts["random"] = coin(*draw)
+    parts |= _extra(completion, found, tags, config, num_tokens)
     if custom is not None:
         paid = _call(custom, completion, question, reference)
         parts["custom"] = 0.0 if paid is None else paid
         if paid is None:
             outcome = verdict.Outcome.CRASH
     return Grade(0.0 if outcome.is_failure else total(parts, config), parts, outcome)
+
+
+def _extra(
+    completion: str,
+    found: verdict.Verdict,
+    tags: extract.Tags,
+    config: RewardConfig,
+    num_tokens: int | None,
+) -> dict[str, float]:
+    """The parts that are graded only where they have a weight."""
+    parts = {}
+    if config.tags_weight:
+        parts["tags"] = form.per_tag(completion, tags)
+    if config.language_weight:
+        thought = extract.thought(completion, tags)
+        parts["language"] = language.share(
+            completion if thought is None else thought, config.language
+        )
+    if config.repetition_weight:
+        parts["repetition"] = repetition.penalty(completion, config.repetition_ngram)
+    if (config.length_weight or config.cosine_weight) and num_tokens is None:
+        raise ValueError("length_weight and cosine_weight need num_tokens, the tokens generated")
+    if config.length_weight and num_tokens is not None:
+        parts["length"] = length.to_target(num_tokens, config.length_target)
+    if config.cosine_weight and num_tokens is not None:
+        is_right = found.outcome == verdict.Outcome.RIGHT
+        parts["cosine"] = cosine.reward(is_right, num_tokens, config.cosine_max_length)
+    return parts
 
 
 def _call(custom: Custom, completion: str, question: str, reference: str) -> float | None:

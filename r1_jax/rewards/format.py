@@ -25,3 +25,19 @@ def strict(text: str, tags: extract.Tags) -> float:
             return 0.0
         position = found + len(tag)
     return 0.0 if text[position:].strip() else 1.0
+
+
+def per_tag(text: str, tags: extract.Tags) -> float:
+    """A quarter for each of the four tags that stands exactly once and after those before it.
+
+    The graded variant that open replications use to give a base model a slope to climb. Known
+    hack: the four tags in a row, around nothing or in front of everything, earn it in full: it is
+    no substitute for `strict`, and pays nothing for a tag that is written twice.
+    """
+    earned, position = 0, 0
+    for tag in (tags.think_open, tags.think_close, tags.answer_open, tags.answer_close):
+        found = text.find(tag, position)
+        if found >= 0 and text.count(tag) == 1:
+            earned += 1
+            position = found + len(tag)
+    return earned / 4

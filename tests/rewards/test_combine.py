@@ -23,7 +23,7 @@ def is_one(answer):
     return verdict.RIGHT if answer == "1" else verdict.WRONG
 
 
-def grade(completion, *, function=None, accuracy=is_one, draw=DRAW, **config):
+def grade(completion, *, function=None, accuracy=is_one, draw=DRAW, num_tokens=None, **config):
     return combine.grade(
         completion,
         "what is 1?",
@@ -33,6 +33,7 @@ def grade(completion, *, function=None, accuracy=is_one, draw=DRAW, **config):
         config=combine.RewardConfig(**config),
         custom=function,
         draw=draw,
+        num_tokens=num_tokens,
     )
 
 
@@ -210,6 +211,16 @@ def test_resolve_says_what_it_cannot_import(path):
         ({"accuracy_weight": 0.0, "format_weight": 0.0}, "every reward weight is 0"),
         ({"custom_weight": 1.0}, "custom_weight=1.0 pays nothing"),
         ({"workers": 0}, "workers=0"),
+        ({"tags_weight": math.nan}, "tags_weight=nan"),
+        ({"language": "klingon"}, "language='klingon'"),
+        ({"length_weight": 1.0}, "length_target=0"),
+        ({"length_target": 100}, "length_weight=0.0"),
+        ({"cosine_weight": 1.0}, "cosine_max_length=0"),
+        ({"cosine_weight": 1.0, "cosine_max_length": -5}, "cosine_max_length=-5"),
+        ({"repetition_weight": 1.0, "repetition_ngram": 0}, "repetition_ngram=0"),
+        ({"gates": ("language",)}, "'language' is no part that is graded"),
+        ({"gates": ("fromat",)}, "there are accuracy, format"),
+        ({"composition": "product", "repetition_weight": 1.0}, "set repetition_weight to 0"),
     ],
 )
 def test_a_config_that_cannot_be_meant_is_an_error(config, message):
@@ -220,3 +231,75 @@ def test_a_config_that_cannot_be_meant_is_an_error(config, message):
 def test_a_grade_crosses_processes():
     found = grade(GOOD)
     assert pickle.loads(pickle.dumps(found)) == found
+
+
+SPANISH = "<think>Vamos a sumar los números que tenemos.</think><answer>1</answer>"
+ENGLISH = "<think>Let us add the numbers that we have.</think><answer>1</answer>"
+
+
+def test_each_further_part_is_graded_and_paid_where_it_has_a_weight():
+    for config, part, text, paid in (
+        ({"tags_weight": 2.0}, "tags", "<think>", 0.5),
+        ({"language_weight": 2.0}, "language", ENGLISH, 2.0),
+        ({"language_weight": 2.0, "language": "es"}, "language", SPANISH, 2.0),
+        ({"length_weight": 2.0, "length_target": 10}, "length", GOOD, -1.0),
+        ({"cosine_weight": 2.0, "cosine_max_length": 5}, "cosine", GOOD, -20.0),
+        ({"repetition_weight": 2.0, "repetition_ngram": 1}, "repetition", "a a", -1.0),
+    ):
+        plain, found = grade(text), grade(text, num_tokens=5, **config)
+        assert found.total - plain.total == paid
+        assert found.parts == plain.parts | {part: paid / 2}
+        assert combine.parts_of(combine.RewardConfig(**config)) == ["accuracy", "format", part]
+
+
+def test_language_is_that_of_the_thinking_and_of_everything_where_none_is_closed():
+    paid = {"language_weight": 1.0}
+    assert grade(SPANISH, **paid).parts["language"] == 0.0
+    assert grade(ENGLISH.replace("1", "la casa de los niños"), **paid).parts["language"] == 1.0
+    assert grade("Let us see what we have", **paid).parts["language"] == 1.0
+
+
+@pytest.mark.parametrize("config", [
+    {"length_weight": 1.0, "length_target": 10}, {"cosine_weight": 1.0, "cosine_max_length": 10},
+])  # fmt: skip
+def test_parts_that_count_tokens_refuse_to_guess_them(config):
+    with pytest.raises(ValueError, match="need num_tokens"):
+        grade(GOOD, **config)
+
+
+def test_a_product_pays_only_for_everything_and_leaves_out_what_has_no_weight():
+    product = {"composition": "product", "accuracy_weight": 3.0, "format_weight": 0.5}
+    assert grade(GOOD, **product).total == 3.0 * 0.5
+    assert grade("so " + GOOD, **product).total == 0.0
+    product["format_weight"] = 0.0
+    assert grade("so " + GOOD, **product).total == 3.0
+
+
+def test_a_closed_gate_pays_nothing_and_is_no_way_around_a_penalty():
+    gated = {"gates": ("format",), "repetition_weight": 1.5, "repetition_ngram": 1}
+    assert grade(GOOD, gates=("format",)).total == 2.0
+    assert grade("so " + GOOD, gates=("format",)).total == 0.0
+    assert grade("so so", gates=("format",)).total == 0.0
+    assert grade("so so", **gated).total == -0.75
+    assert grade("junk", gates=("accuracy",), accuracy=lambda a: verdict.BAD_REFERENCE).total == 0.0
+
+
+def test_defaults_add_in_the_order_they_always_had():
+    config = combine.RewardConfig(
+        accuracy_weight=0.1, format_weight=0.2, random_weight=0.3, custom="m:f", custom_weight=0.7
+    )
+    parts = {"accuracy": 0.3, "format": 0.7, "random": 0.9, "custom": 1.1}
+    assert combine.total(parts, config) == 0.1 * 0.3 + 0.2 * 0.7 + 0.3 * 0.9 + 0.7 * 1.1
+
+
+def test_a_grader_that_failed_leaves_the_row_out_whatever_else_is_paid():
+    found = grade(
+        GOOD,
+        accuracy=lambda answer: verdict.BAD_REFERENCE,
+        num_tokens=5,
+        tags_weight=1.0,
+        cosine_weight=1.0,
+        cosine_max_length=10,
+    )
+    assert not found.is_valid
+    assert found.total == 0.0

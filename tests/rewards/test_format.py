@@ -78,3 +78,31 @@ def test_a_megabyte_takes_milliseconds(piece):
     start = time.process_time()
     form.strict("<think>" + piece * (10**6 // len(piece)) + "</think><answer></answer>", TAGS)
     assert time.process_time() - start < 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "quarters"),
+    [
+        (GOOD[0], 4),
+        ("so " + GOOD[1] + " then", 4),
+        ("", 0),
+        ("<think>a</think> 1", 2),
+        ("a</think><answer>1</answer>", 3),
+        ("<answer>1</answer><think>a</think>", 2),  # from the template's first tag on
+        ("<think>" * 9 + "a</think><answer>1</answer>", 3),
+        (GOOD[1] * 2, 0),
+        ("</answer></think>", 1),
+        ("<THINK>a</THINK>", 0),
+    ],
+)
+def test_each_tag_earns_a_quarter_once_and_in_order(text, quarters):
+    assert form.per_tag(text, TAGS) == quarters / 4
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from([*vars(TAGS).values(), "1", " "]), max_size=8).map("".join))
+def test_the_strict_form_earns_every_tag_and_extra_tags_earn_nothing(text):
+    if form.strict(text, TAGS):
+        assert form.per_tag(text, TAGS) == 1.0
+    spammed = text + "".join(vars(TAGS).values()) * 2
+    assert form.per_tag(spammed, TAGS) == 0.0
