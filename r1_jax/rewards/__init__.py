@@ -1,8 +1,8 @@
 """Floor 1: strings in, verdicts out.
 
 Lives here: reading the answer out of a completion (extract), the asked form (format), the right
-answer (accuracy, countdown), the weighted sum that keeps every part (combine), and the words in
-which all of them speak (verdict).
+answer (accuracy, countdown), the weighted sum that keeps every part (combine), the words in which
+all of them speak (verdict), and the child processes in which all of them run (grader, pool, worker).
 May import: core; tags arrive as values with four fields.
-Never touches: arrays, models, tokenizers, files, clocks. Never evaluates text as code.
+Never touches: arrays, models, tokenizers; files and clocks only where processes are. Never evaluates text as code.
 """

@@ -22,7 +22,6 @@ class RewardConfig:
     random_weight: float = 0.0  # a coin, for the control run; not drawn at weight 0
     custom: str = ""  # "module:function"; graded and logged at weight 0 too
     custom_weight: float = 0.0
-    workers: int = 1  # graders at work beside the training thread
 
     def __post_init__(self):
         weights = {
@@ -39,8 +38,6 @@ class RewardConfig:
                 f"custom_weight={self.custom_weight} pays nothing: set custom to "
                 '"module:function" or custom_weight to 0'
             )
-        if self.workers < 1:
-            raise ValueError(f"workers={self.workers} must be at least 1")
 
 
 class Grade(NamedTuple):

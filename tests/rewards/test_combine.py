@@ -209,7 +209,6 @@ def test_resolve_says_what_it_cannot_import(path):
         ({"format_weight": math.inf}, "format_weight=inf"),
         ({"accuracy_weight": 0.0, "format_weight": 0.0}, "every reward weight is 0"),
         ({"custom_weight": 1.0}, "custom_weight=1.0 pays nothing"),
-        ({"workers": 0}, "workers=0"),
     ],
 )
 def test_a_config_that_cannot_be_meant_is_an_error(config, message):
