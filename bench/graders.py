@@ -18,11 +18,6 @@ from r1_jax.text import chat
 STEP = 256
 
 
-def nothing(*arguments):
-    """A grading that costs nothing."""
-    return None
-
-
 def timed(function, items, config) -> float:
     """Seconds for all items, in steps of STEP, once the children are warm."""
     graders = pool.GraderPool(function, config)
@@ -48,7 +43,7 @@ def main(workers: int = 2, num: int = 20_480) -> None:
         problem = tasks.Prompt(0, "q", json.dumps(reference))
         texts = [chat.completion(thought, answer, tags) for answer in answers]
         items = [(problem, texts[i % 2], 0, i % 16) for i in range(num)]
-        grade = grader.Grader(task.accuracy, task.vote, tags, combine.RewardConfig(), seed=0)
+        grade = grader.Grader(task.accuracy, arithmetic.vote, tags, combine.RewardConfig(), seed=0)
         start = time.perf_counter()
         for item in items[:2000]:
             grade(*item)
@@ -58,13 +53,14 @@ def main(workers: int = 2, num: int = 20_480) -> None:
             f"{name}: {num / seconds:,.0f} gradings/s with {workers} workers; "
             f"{1e6 * alone:.0f} us each in this process alone\n"
         )
-        empty = timed(nothing, items, config) / num
-        sys.stdout.write(f"{name}: overhead {1e6 * empty:.0f} us an item in steps of {STEP}\n")
-    graders = pool.GraderPool(nothing, config)
-    graders.submit([()])()
+        texts = [(item[1],) for item in items]
+        empty = timed(len, texts, config) / num
+        sys.stdout.write(f"overhead: {1e6 * empty:.0f} us an item in steps of {STEP}\n")
+    graders = pool.GraderPool(len, config)
+    graders.submit([("",)])()
     start = time.perf_counter()
     for _ in range(2000):
-        graders.submit([()])()
+        graders.submit([("",)])()
     sys.stdout.write(f"one by one: {(time.perf_counter() - start) / 2e-3:.0f} us an item\n")
     graders.close()
 

@@ -2,7 +2,8 @@
 
 Lives here: reading the answer out of a completion (extract), the asked form (format), the right
 answer (accuracy, countdown), the weighted sum that keeps every part (combine), the words in which
-all of them speak (verdict), and the child processes in which all of them run (grader, pool, worker).
+all of them speak (verdict), and the child processes in which they run (grader, pool, worker).
 May import: core; tags arrive as values with four fields.
-Never touches: arrays, models, tokenizers; files and clocks only where processes are. Never evaluates text as code.
+Never touches: arrays, models, tokenizers; files and clocks only where processes are (pool, worker).
+Never evaluates text as code.
 """

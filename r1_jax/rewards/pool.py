@@ -150,6 +150,8 @@ class GraderPool:
     ):
         try:
             pickled = pickle.dumps(function)
+            if b"__main__" in pickled:  # a child has another one
+                raise TypeError("it stands in the file that was started")
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise ValueError(
                 f"graders run in child processes, to which {function!r} cannot be sent ({error}); "

@@ -155,9 +155,13 @@ def test_a_function_that_a_child_cannot_import_is_one_error(tmp_path, monkeypatc
         graders(only_here.f).submit([()])()
 
 
-def test_functions_without_a_name_are_refused(graders):
+def test_functions_without_a_name_are_refused(graders, monkeypatch):
     with pytest.raises(ValueError, match="top level of a module"):
         graders(lambda: 1)
+    monkeypatch.setattr(toy_rewards.same, "__module__", "__main__")
+    monkeypatch.setattr(sys.modules["__main__"], "same", toy_rewards.same, raising=False)
+    with pytest.raises(ValueError, match="the file that was started"):
+        graders(toy_rewards.same)
 
 
 def test_close_ends_children_and_those_who_wait(graders):
