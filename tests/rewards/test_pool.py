@@ -177,6 +177,7 @@ def test_close_ends_children_and_those_who_wait(graders):
         each.submit([ADD])
 
 
+@pytest.mark.slow
 def test_children_of_a_killed_parent_end(tmp_path):
     code = (
         "from r1_jax.rewards import pool; from tests import toy_rewards; import sys, time\n"
