@@ -1,12 +1,14 @@
 """Programs against tests: all outputs whole, and no way to be right without the answer."""
 
 import json
+import os
+import pathlib
 import time
 from types import SimpleNamespace
 
 import pytest
 
-from r1_jax.rewards import code, combine, grader, pool, sandbox
+from r1_jax.rewards import code, combine, grader, pool, sandbox, verdict
 from r1_jax.text import chat
 from tests import toy_rewards
 
@@ -124,3 +126,29 @@ def test_programs_are_graded_in_the_pool_s_children():
     found = [grader.read(result, []).grade.outcome.name for result in graders.submit(items)()]
     graders.close()
     assert found == ["RIGHT", "WRONG", "WRONG"]
+
+
+@pytest.mark.skipif(sandbox.level() != "namespaces", reason="needs bubblewrap")
+def test_a_program_ends_with_the_grader_that_runs_it():
+    marked = f"import time\ntime.sleep({10**6 + os.getpid()})"
+    accuracy = code.Accuracy(sandbox.SandboxConfig(seconds=60.0))
+    graders = pool.GraderPool(accuracy, pool.GraderConfig(deadline_seconds=1.0))
+    (found,) = graders.submit([(marked, SimpleNamespace(reference=SUM))])()
+    assert found.failure == verdict.Outcome.TIMEOUT
+    until = time.monotonic() + 5
+    while running() and time.monotonic() < until:
+        time.sleep(0.05)
+    graders.close()
+    assert not running()
+
+
+def running():
+    """Programs in a sandbox that a process of this one's started."""
+    found = []
+    for path in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if b"/program.py" in (path / "cmdline").read_bytes():
+                found.append(path.name)
+        except OSError:
+            continue
+    return found
