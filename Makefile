@@ -31,7 +31,7 @@ help:
 	@echo 'make base         environment, rebuilds the base model from nothing'
 	@echo 'make env          environment in .venv from the locked requirements'
 	@echo 'make lock         resolves setup.py into requirements/ (LOCK_FLAGS=--upgrade for newer versions)'
-	@echo 'make ci-deps      what CI needs besides: chromium'
+	@echo 'make ci-deps      what CI needs besides: chromium, bubblewrap'
 
 quickstart: env
 	$(R1_JAX) doctor
@@ -81,6 +81,6 @@ lock: $(VENV)/uv_installed
 	$(COMPILE) --extra dev --extra tpu --output-file requirements/tpu.txt setup.py
 
 ci-deps:
-	@command -v chromium >/dev/null || { \
+	@{ command -v chromium && command -v bwrap; } >/dev/null || { \
 	  sudo=; if [ "$$(id -u)" != 0 ]; then sudo=sudo; fi; \
-	  $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends chromium; }
+	  $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends chromium bubblewrap; }

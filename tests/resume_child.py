@@ -35,15 +35,10 @@ CONFIG = {
         "max_response": 24, "response_schedule": ((0, 16), (6, 24)), "importance_cap": 2.0,
         "truncated": "soft_penalty", "overlong_buffer": 4,
     },
-    "reward": {"custom": "tests.resume_child:letters", "custom_weight": 1.0},
+    "reward": {"custom": "tests.toy_rewards:letters", "custom_weight": 1.0},
     "eval": {"num_problems": 6, "num_problems_between": 3, "num_samples": 4, "every": 4},
     "checkpoint": {"every": 4},
 }  # fmt: skip
-
-
-def letters(completion: str, question: str, reference: str) -> float:
-    """A reward that even a model that knows nothing earns now and then."""
-    return sum(c.isalpha() for c in completion) % 3 / 2
 
 
 def config(shared: str) -> experiment.ExperimentConfig:
@@ -79,14 +74,15 @@ def _die_in(phase: str, at: int) -> None:
         store.Store.save, serialization.async_serialize_from_host = begun, torn
         return
     if phase == "score":
-        grade = scoring.Scorer.grade
+        start = scoring.Scorer.start
 
-        def graded(self, prompt, completion, *, step, sample, num_tokens=None):
-            if step == at and sample == 2:
+        def started(self, prompts, rollouts, step):
+            under_way = start(self, prompts, rollouts, step)
+            if step == at:
                 _kill()
-            return grade(self, prompt, completion, step=step, sample=sample, num_tokens=num_tokens)
+            return under_way
 
-        scoring.Scorer.grade = graded
+        scoring.Scorer.start = started
         return
     make_programs = assemble.make_programs
 

@@ -30,6 +30,7 @@ from r1_jax.text import chat, tokenizer
 from r1_jax.training import grpo, losses, rollout, switches
 from r1_jax.training import state as train_state
 from r1_jax.training import step as train_step
+from tests import toy_rewards
 
 P, G, RESPONSE = 2, 4, 12
 TAGS = chat.Tags()
@@ -124,13 +125,15 @@ def test_a_prompt_s_way(programs, params, tmp_path, monkeypatch):
 
     # score > Scores
     scorer = score.Scorer(
-        task, combine.RewardConfig(custom=f"{__name__}:shape", custom_weight=1.0), OneWay(), TAGS,
-        seed=0, clock=metrics_clock.Clock(),
+        task, combine.RewardConfig(custom="tests.toy_rewards:letter_share", custom_weight=1.0),
+        OneWay(), TAGS, seed=0, clock=metrics_clock.Clock(),
     )  # fmt: skip
     scored = scorer.start(problems, rollouts, 0)()
     completions = [TOKENS.decode(ids) for ids in sampled]
     assert [sample["completion"] for sample in scored.samples] == completions
-    assert scored.scores.reward_B.tolist() == pytest.approx([shape(t, "", "") for t in completions])
+    assert scored.scores.reward_B.tolist() == pytest.approx(
+        [toy_rewards.letter_share(t, "", "") for t in completions]
+    )
 
     # rl/advantages > PolicyBatch: the very arrays that were sampled
     reference = programs.logps(params, rollouts.tokens_BT)
@@ -185,11 +188,6 @@ def test_the_ids_that_are_trained_are_the_ids_that_were_sampled(programs, params
     np.testing.assert_array_equal(seen["tokens_BT"], rollouts.tokens_BT)
     np.testing.assert_allclose(gradient_BT, -1.0 * mask_BT, rtol=1e-6)
     assert mask_BT.sum() == rollouts.length_B.sum() < mask_BT.size
-
-
-def shape(completion: str, question: str, reference: str) -> float:
-    """A reward that a model of bytes earns by chance: letters count."""
-    return float(np.mean([c.isascii() and c.isalpha() for c in completion] or [0.0]))
 
 
 def _short_problems():
@@ -255,7 +253,7 @@ def test_countdown_s_ideal_answer_fits_the_template_and_its_grader():
     prompt = tasks.Prompt(
         0, countdown.question([3, 5, 7], 22), json.dumps({"numbers": [3, 5, 7], "target": 22})
     )
-    task = tasks.Task("countdown", {}, countdown.accuracy, countdown.ideal, lambda a: a, ())
+    task = tasks.Task("countdown", {}, countdown.accuracy, countdown.ideal, toy_rewards.same, ())
     scorer = score.Scorer(
         task, combine.RewardConfig(), TOKENS, TAGS, seed=0, clock=metrics_clock.Clock()
     )

@@ -57,7 +57,7 @@ def main(argv):
     except ImportError:  # without absl there are no flags to read: say what is missing
         return _show(found)
     parsed = flagset.parse(argv, DOC, _define_flags)
-    found += [libtpu(), *driver()]
+    found += [isolation(), libtpu(), *driver()]
     if not any(finding.is_problem for finding in found):
         found.append(devices(parsed.values.timeout_seconds))
     found.append(disk(parsed.values.workdir, parsed.values.min_free_gib))
@@ -184,6 +184,18 @@ def locked(text):
         if not marker or markers.Marker(marker).evaluate():
             versions[name] = version
     return versions
+
+
+def isolation():
+    """Returns the finding about what programs of a model can be run in; never a problem by itself.
+
+    Only code rewards run programs, and they refuse by themselves below sandbox.require.
+    """
+    from r1_jax.rewards import sandbox  # of a newer Python than this file
+
+    if sandbox.level() == "namespaces":
+        return Finding("sandbox", "namespaces")
+    return Finding("sandbox", "limits", "install bubblewrap to grade programs nobody trusts")
 
 
 def wants_cpu():

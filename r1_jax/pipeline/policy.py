@@ -62,8 +62,9 @@ def evaluate(
         config.tags,
         seed=config.seed,
         clock=metrics_clock.Clock(),
+        graders=config.graders,
     )
-    with meshes.activate(stage.mesh):
+    with scorer, meshes.activate(stage.mesh):
         group = config.eval.num_samples
         generate = assemble.make_generate(config, stage.mesh, stage.tokens, group)
         encode = partial(r1_zero.encode, config, stage.tokens)

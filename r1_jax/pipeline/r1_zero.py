@@ -143,7 +143,15 @@ def _run(config, workdir, task, stage, checkpoints, counter) -> bool:
 
     clock = metrics_clock.Clock(host["seconds"])
     programs = assemble.make_programs(config, stage.mesh, stage.tokens, stage.tx, stage.shardings)
-    scorer = scoring.Scorer(task, config.reward, stage.tokens, config.tags, seed=seed, clock=clock)
+    scorer = scoring.Scorer(
+        task,
+        config.reward,
+        stage.tokens,
+        config.tags,
+        seed=seed,
+        clock=clock,
+        graders=config.graders,
+    )
     root = keys.root(seed)
 
     to_batch = partial(encode, config, stage.tokens)
@@ -184,6 +192,7 @@ def _run(config, workdir, task, stage, checkpoints, counter) -> bool:
 
     claim(workdir, config, stage.tokens)
     with (
+        scorer,
         metrics_log.MetricsLog(workdir, first_step=first_step) as log,
         progress.Progress(cfg.num_steps, first_step=first_step) as bar,
     ):

@@ -1,10 +1,7 @@
-"""Completions -> verdicts: the bridge from Rollouts to rewards, run beside the training thread.
+"""Completions -> verdicts: the bridge from Rollouts to rewards, graded in child processes."""
 
-This is the seam for isolated graders: whatever replaces the thread pool keeps `start` and `judge`.
-"""
-
-import concurrent.futures
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -12,7 +9,7 @@ from r1_jax.core import types
 from r1_jax.data.tasks import task as tasks
 from r1_jax.evaluation import run as evaluation
 from r1_jax.metrics import clock as metrics_clock
-from r1_jax.rewards import combine, extract, verdict
+from r1_jax.rewards import combine, grader, pool, verdict
 from r1_jax.sampling import engine
 from r1_jax.text import chat, reflection, tokenizer
 from r1_jax.training import rollout
@@ -22,7 +19,8 @@ class Scorer:
     """Grades rollouts of one task under one reward configuration.
 
     seed: of the random reward. Raises ValueError, at once, for a custom reward that cannot be
-    resolved.
+    resolved and for functions of the task that have no name in a module: graders run in child
+    processes, which import them. A context manager: they end with its block, or with its process.
     """
 
     def __init__(
@@ -34,13 +32,24 @@ class Scorer:
         *,
         seed: int,
         clock: metrics_clock.Clock,
+        graders: pool.GraderConfig | None = None,
     ):
-        self._task, self._reward, self._tokens, self._tags = task, reward, tokens, tags
-        self._seed, self._clock = seed, clock
-        self._custom = combine.resolve(reward.custom)
+        self._task, self._tokens = task, tokens
+        self._graders = graders or pool.GraderConfig()
+        combine.resolve(reward.custom)  # a name that leads nowhere is told now
         # Paid parts alone: what else a verdict says is in samples/, and not in every verdict.
         self._parts = combine.parts_of(reward)
-        self._pool = concurrent.futures.ThreadPoolExecutor(reward.workers, "grader")
+        self._pool = pool.GraderPool(
+            grader.Grader(task.accuracy, task.vote, tags, reward, seed),
+            self._graders,
+            busy=partial(clock.phase, "score"),
+        )
+
+    def __enter__(self) -> "Scorer":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._pool.close()
 
     def grade(
         self,
@@ -50,50 +59,57 @@ class Scorer:
         step: int,
         sample: int,
         num_tokens: int | None = None,
-    ):
-        """combine.Grade of one completion of num_tokens generated tokens."""
-        return combine.grade(
-            completion,
-            prompt.question,
-            prompt.reference,
-            lambda answer: self._task.accuracy(answer, prompt),
-            self._tags,
-            config=self._reward,
-            custom=self._custom,
-            draw=(self._seed, step, prompt.uid, sample),
-            num_tokens=num_tokens,
-        )
+    ) -> combine.Grade:
+        """The grade of one completion of num_tokens generated tokens, waited for.
+
+        Raises pool.FailureShareError if the grader did not come to an end.
+        """
+        (result,) = self._pool.submit([(prompt, completion, step, sample, num_tokens)])()
+        if result.failure is not None:
+            raise pool.FailureShareError(f"grading {completion!r} failed: {result.error}")
+        return grader.read(result, self._parts).grade
 
     def start(
         self, prompts: Sequence[tasks.Prompt], rollouts: types.Rollouts, step: int
     ) -> Callable[[], rollout.Scored]:
-        """Starts to grade host-side rollouts; the function returned waits for the result."""
+        """Starts to grade host-side rollouts; the function returned waits for the result.
+
+        It raises pool.FailureShareError where more than graders.max_failure_share failed.
+        """
+        wait = self._start(prompts, rollouts, step)
+        return lambda: wait()[0]
+
+    def _start(self, prompts, rollouts, step) -> Callable[[], tuple[rollout.Scored, list]]:
         texts = engine.completions(rollouts, self._tokens)
         group_size = len(texts) // len(prompts)
+        wait = self._pool.submit(
+            [
+                (
+                    prompts[i // group_size],
+                    text,
+                    step,
+                    int(rollouts.sample_B[i]),
+                    int(rollouts.length_B[i]),
+                )
+                for i, text in enumerate(texts)
+            ]
+        )
 
-        def rows(indices):
-            with self._clock.phase("score"):
-                return [
-                    self.grade(
-                        prompts[i // group_size],
-                        texts[i],
-                        step=step,
-                        sample=int(rollouts.sample_B[i]),
-                        num_tokens=int(rollouts.length_B[i]),
-                    )
-                    for i in indices
-                ]
-
-        shares = np.array_split(np.arange(len(texts)), self._reward.workers)
-        futures = [self._pool.submit(rows, share.tolist()) for share in shares]
-
-        def finish() -> rollout.Scored:
-            grades = [grade for future in futures for grade in future.result()]
-            return rollout.Scored(
+        def finish() -> tuple[rollout.Scored, list[str | None]]:
+            found = [grader.read(result, self._parts) for result in wait()]
+            grades = [graded.grade for graded in found]
+            pool.check_failures(
+                [grade.outcome for grade in grades],
+                [graded.error for graded in found],
+                self._graders,
+                f"step {step}",
+            )
+            scored = rollout.Scored(
                 _scores(grades, self._parts),
                 self._facts(texts, grades),
                 _samples(prompts, texts, grades, rollouts),
             )
+            return scored, [graded.vote for graded in found]
 
         return finish
 
@@ -101,9 +117,7 @@ class Scorer:
         self, prompts: Sequence[tasks.Prompt], rollouts: types.Rollouts, step: int
     ) -> evaluation.Judged:
         """What an evaluation needs of the same grades, votes included."""
-        scored = self.start(prompts, rollouts, step)()
-        texts = [row["completion"] for row in scored.samples]
-        votes = [self._task.vote(extract.answer(text, self._tags)) for text in texts]
+        scored, votes = self._start(prompts, rollouts, step)()
         # Not by the outcome: a custom reward that crashed says nothing of the answer.
         is_right = [row["parts"]["accuracy"] == verdict.RIGHT.value for row in scored.samples]
         return evaluation.Judged(is_right, votes, scored.facts, scored.samples)

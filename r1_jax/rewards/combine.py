@@ -38,7 +38,6 @@ class RewardConfig:
     repetition_ngram: int = 8  # words
     composition: Literal["sum", "product"] = "sum"  # of the weighted parts
     gates: tuple[str, ...] = ()  # graded parts that must be > 0 for any pay
-    workers: int = 1  # graders at work beside the training thread
 
     def __post_init__(self):
         weights = {f"{part}_weight": getattr(self, f"{part}_weight") for part in PARTS}
@@ -53,8 +52,6 @@ class RewardConfig:
                 '"module:function" or custom_weight to 0'
             )
         self._check_settings()
-        if self.workers < 1:
-            raise ValueError(f"workers={self.workers} must be at least 1")
 
     def _check_settings(self):
         if self.language not in language.LANGUAGES:

@@ -10,6 +10,7 @@ import types
 import pytest
 
 from r1_jax.cli import doctor, main
+from r1_jax.rewards import sandbox
 
 
 @pytest.fixture
@@ -228,3 +229,10 @@ def test_the_installation_is_judged_without_importing_it():
     )
     child = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert json.loads(child.stdout) == []
+
+
+def test_the_sandbox_s_level_is_told_and_no_problem(monkeypatch):
+    for level, way_out in (("namespaces", False), ("limits", True)):
+        monkeypatch.setattr(sandbox, "level", lambda level=level: level)
+        found = doctor.isolation()
+        assert (found.seen, bool(found.way_out), found.is_problem) == (level, way_out, False)

@@ -17,12 +17,11 @@ from r1_jax.core import build, trees
 from r1_jax.data.tasks import load
 from r1_jax.data.tasks import task as tasks
 from r1_jax.pipeline import assemble, experiment, r1_zero
-from r1_jax.rewards import verdict
 from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
 from r1_jax.training import grpo, optim, switches
 from r1_jax.training import state as train_state
-from tests import tiny
+from tests import tiny, toy_rewards
 
 PIECES = (
     " <think> hm </think>",
@@ -55,12 +54,9 @@ def toy_task(num_train: int = 24) -> tasks.Task:
         splits[split] = [tasks.Prompt(uid + i, f"q{i % 10}", "") for i in range(size)]
         uid += size
 
-    def accuracy(answer: str | None, prompt: tasks.Prompt) -> verdict.Verdict:
-        if answer is None:
-            return verdict.UNPARSED
-        return verdict.RIGHT if answer == "good" else verdict.WRONG
-
-    return tasks.Task("toy", splits, accuracy, lambda p: "good", lambda a: a, ("wait",))
+    return tasks.Task(
+        "toy", splits, toy_rewards.good, lambda p: "good", toy_rewards.same, ("wait",)
+    )
 
 
 CONFIG = {

@@ -210,7 +210,6 @@ def test_resolve_says_what_it_cannot_import(path):
         ({"format_weight": math.inf}, "format_weight=inf"),
         ({"accuracy_weight": 0.0, "format_weight": 0.0}, "every reward weight is 0"),
         ({"custom_weight": 1.0}, "custom_weight=1.0 pays nothing"),
-        ({"workers": 0}, "workers=0"),
         ({"tags_weight": math.nan}, "tags_weight=nan"),
         ({"language": "klingon"}, "language='klingon'"),
         ({"length_weight": 1.0}, "length_target=0"),
