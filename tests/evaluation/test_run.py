@@ -93,7 +93,7 @@ def test_fewer_than_sixteen_samples_give_no_cons():
 def test_a_rollout_in_which_nothing_ended_has_no_terminated_length(monkeypatch):
     monkeypatch.setattr(f"{__name__}.ENDED_PG", np.zeros((7, G), bool))
     row = _evaluate(7)[0]
-    assert (row["length/terminated_mean"], row["length/clipped_share"]) == (0.0, 1.0)
+    assert (row["length/terminated_mean"], row["length/clipped_share"]) == (None, 1.0)
 
 
 @pytest.mark.parametrize("name", ["num_problems", "num_problems_between", "num_samples"])
