@@ -25,6 +25,7 @@ setuptools.setup(
         "safetensors>=0.8",  # files of weights
         "grain>=0.2.18",  # input
         "array_record>=0.8.6",  # the data sets' files
+        "pyarrow>=26.0",  # benchmarks published as parquet
         "reasoning-gym>=0.1.25",  # tasks
         "matplotlib>=3.11",  # plots
         "tensorboardX>=2.6.5",  # TensorBoard files
