@@ -26,6 +26,7 @@ setuptools.setup(
         "safetensors>=0.8",  # files of weights
         "grain>=0.2.18",  # input
         "array_record>=0.8.6",  # the data sets' files
+        "pyarrow>=26.0",  # benchmarks published as parquet
         "reasoning-gym>=0.1.25",  # tasks
         "math-verify[antlr4_13_2]>=0.9",  # reads LaTeX answers
         "sympy>=1.14",  # what they are read into

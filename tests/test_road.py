@@ -96,6 +96,35 @@ def test_from_a_corpus_to_an_answer(folder, capsys):
     again = json.loads(found.read_text())
     assert {k: again[k] for k in own} == own
 
+    # A suite of our own task; what it stored is regraded to the same row, without the model.
+    config = (folder / "tiny.py").read_text().replace("get_config", "experiment")
+    more = """
+def get_config():
+    config = ml_collections.ConfigDict()
+    config.entries = {"own": {"num_samples": 2, "ks": (2,), "task": experiment().task}}
+    config.sampling = {"temperature": 0.6, "top_p": 0.95}
+    return config
+"""
+    (folder / "suite.py").write_text(config + more)
+    suite = ("evaluate", f"--checkpoint={folder}/run", f"--suite={folder}/suite.py")
+    lengths = ("--suite.max_prompt=64", "--suite.max_response=16", "--suite.batch_size=4")
+    code, out, err = call(capsys, *suite, *lengths)
+    assert code == 0, err
+    row = json.loads(out[: out.index("\n}") + 2])
+    assert (row["task"], row["num_problems"], row["max_response"]) == ("own", 6, 16)
+    assert {"pass@2", "pass@2_low", "cons@2_high", "contamination/share", "outcome/right"} <= set(
+        row
+    )
+    (samples,) = (folder / "run/evaluations").glob("*_own_*_samples.jsonl")
+    code, out, err = call(capsys, "evaluate", f"--regrade={samples}")
+    assert code == 0, err
+    again = json.loads(out[: out.index("\n}") + 2])
+    assert {k: again[k] for k in row} == row and again["regraded/changed"] == 0
+    code, _, err = call(capsys, "evaluate", folder / "run", f"--regrade={samples}")
+    assert code == 2 and "--regrade needs no run" in err
+    code, _, err = call(capsys, "evaluate", folder / "run", "--suite.seed=1")
+    assert code == 2 and "--suite.seed needs a file" in err
+
     question = "Using the numbers [3, 5, 7], write an expression that equals 22. Go."
     code, out, err = call(capsys, "generate", folder / "run", question, "--samples=3")
     assert code == 0, err

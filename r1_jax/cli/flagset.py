@@ -28,7 +28,9 @@ class Parsed:
     overrides: tuple[tuple[str, str], ...] = ()  # (dotted key, text) of --config.key=value words
 
 
-def parse(argv, doc, define=None, config_class=None, default_config=None, unread=()):
+def parse(
+    argv, doc, define=None, config_class=None, default_config=None, unread=(), config_flag="config"
+):
     """Returns Parsed: flags, positional words and the configuration in `argv`.
 
     argv: argv[0] is the program's name in messages. doc: the command's help. define(values):
@@ -37,29 +39,31 @@ def parse(argv, doc, define=None, config_class=None, default_config=None, unread
     get_config(); FILE:TEXT calls get_config(TEXT)) and --config.key=value are understood. The file
     may leave out keys: they keep the class' defaults. default_config: the file used when none is
     given; if it is None, --config is required. unread: sections of the configuration that the
-    command never looks at; to override one is an error. Exits with status 2 and one line for
-    anything wrong with the words, with status 0 after --help.
+    command never looks at; to override one is an error. config_flag: the flag's name; under another
+    than "config" the file may be absent, and Parsed.config is then None. Exits with status 2 and
+    one line for anything wrong with the words, with status 0 after --help.
     """
     values = flags.FlagValues()
     if define is not None:
         define(values)
-    words, overrides = _take_overrides(argv) if config_class else (list(argv), [])
+    words, overrides = _take_overrides(argv, config_flag) if config_class else (list(argv), [])
     if PROJECT not in sys.path:
         sys.path.append(PROJECT)  # configs/x.py may start from configs/y.py, wherever one stands
     if config_class is not None:
         config_flags.DEFINE_config_file(
-            "config", default_config, "configuration file", flag_values=values, sys_argv=words
+            config_flag, default_config, "configuration file", flag_values=values, sys_argv=words
         )
     if any(word in ("--help", "-h", "-help") for word in words[1:]):
-        print(_help(argv[0], doc, values, config_class))
+        print(_help(argv[0], doc, values, config_class, config_flag))
         sys.exit(0)
     try:
         positional = tuple(values(words))[1:]
         config, config_file = None, ""
         if config_class is not None:
             _refuse_unread(argv[0], overrides, unread)
-            config = _config(values, overrides, config_class)
-            config_file = str(config_flags.get_config_filename(values["config"]))
+            config = _config(values, overrides, config_class, config_flag)
+            if config is not None:
+                config_file = str(config_flags.get_config_filename(values[config_flag]))
     except (flags.Error, OSError, ValueError) as error:
         fail(error)
     if not flags.FLAGS.is_parsed():
@@ -73,10 +77,17 @@ def fail(message) -> NoReturn:
     sys.exit(2)
 
 
-def _config(values, overrides, config_class):
-    if values.config is None:
+def _config(values, overrides, config_class, config_flag):
+    found = values[config_flag].value
+    if found is None and config_flag != "config":
+        if overrides:
+            raise ValueError(
+                f"--{config_flag}.{overrides[0][0]} needs a file: --{config_flag}=FILE"
+            )
+        return None
+    if found is None:
         raise ValueError("--config is required; give it a file, such as those in configs/")
-    mapping = values.config.to_dict()
+    mapping = found.to_dict()
     for dotted, text in overrides:
         mapping = build.merge(mapping, dotted, build.Text(text))
     return build.build(config_class, mapping)
@@ -91,14 +102,14 @@ def _refuse_unread(program, overrides, unread):
             )
 
 
-def _take_overrides(argv):
+def _take_overrides(argv, config_flag):
     """Returns argv without its --config.key=value words, and those as pairs (dotted key, text)."""
     rest, overrides, i = [], [], 0
     while i < len(argv):
         word = argv[i]
         stripped = word.lstrip("-")
-        if word.startswith("-") and stripped.startswith("config."):
-            dotted, equals, text = stripped.removeprefix("config.").partition("=")
+        if word.startswith("-") and stripped.startswith(f"{config_flag}."):
+            dotted, equals, text = stripped.removeprefix(f"{config_flag}.").partition("=")
             if not equals:
                 i += 1
                 if i == len(argv):
@@ -111,7 +122,7 @@ def _take_overrides(argv):
     return rest, overrides
 
 
-def _help(program, doc, values, config_class):
+def _help(program, doc, values, config_class, config_flag):
     names = [name for name in values if name == values[name].name]  # not the short names
     rows = [(f"--{name}", values[name].help, values[name].default) for name in sorted(names)]
     width = max((len(row[0]) for row in rows), default=0)
@@ -123,7 +134,9 @@ def _help(program, doc, values, config_class):
     if config_class is not None:
         keys = build.describe(config_class)
         width = max(len(key) for key, _, _ in keys)
-        text += "\n\nkeys of the configuration, each --config.key=value; type and default:\n"
+        text += (
+            f"\n\nkeys of the configuration, each --{config_flag}.key=value; type and default:\n"
+        )
         text += "\n".join(
             f"  {key:<{width}}  {kind}" + (f" = {default}" if default else "")
             for key, kind, default in keys

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from r1_jax.core import types
-from r1_jax.evaluation import pass_at_k
+from r1_jax.evaluation import pass_at_k, votes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,20 +46,25 @@ def evaluate(
     task: str,
     num_samples: int,
     batch_size: int,
+    equal: votes.Equal | None = None,
+    ks: Sequence[int] = (),
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """(row of eval.jsonl, rows of samples/): pass@1 as the mean over num_samples a problem.
 
     sample: up to batch_size problems -> host-side Rollouts, num_samples each. cons@16 is null with
-    fewer than 16 samples. Intervals: 95%, bootstrap over problems.
+    fewer than 16 samples. Intervals: 95%, bootstrap over problems. equal: whether two votes are
+    one; None where they are spelt alike. ks: numbers of samples for pass@k and cons@k with
+    intervals in the row; these, and with ks those of pass@1 too, are expanded (see
+    pass_at_k.interval).
     """
-    rights, votes, samples, lengths, stops, facts = [], [], [], [], [], []
+    rights, keys, samples, lengths, stops, facts = [], [], [], [], [], []
     for start in range(0, len(problems), batch_size):
         batch = problems[start : start + batch_size]
         rollouts = sample(batch)
         judged = judge(batch, rollouts)
         rights.append(np.reshape(judged.is_right, (len(batch), num_samples)))
-        votes += [
-            list(judged.votes[i : i + num_samples])
+        keys += [
+            votes.vote_classes(judged.votes[i : i + num_samples], equal)
             for i in range(0, len(judged.votes), num_samples)
         ]
         samples += judged.samples
@@ -68,7 +73,7 @@ def evaluate(
         stops.append(np.asarray(rollouts.stop_B))
     correct_PG = np.concatenate(rights)
     length_B, ended_B = np.concatenate(lengths), np.concatenate(stops) >= 0
-    low, high = pass_at_k.interval(pass_at_k.problem_pass_at_k(correct_PG, 1))
+    low, high = pass_at_k.interval(pass_at_k.problem_pass_at_k(correct_PG, 1), is_expanded=bool(ks))
     weights = [n for n, _ in facts]
     row = {
         "task": task,
@@ -77,7 +82,7 @@ def evaluate(
         "pass@1": pass_at_k.pass_at_k(correct_PG, 1),
         "pass@1_low": low,
         "pass@1_high": high,
-        "cons@16": pass_at_k.cons_at_k(votes, correct_PG, 16) if num_samples >= 16 else None,
+        "cons@16": pass_at_k.cons_at_k(keys, correct_PG, 16) if num_samples >= 16 else None,
         f"pass@{num_samples}": pass_at_k.pass_at_k(correct_PG, num_samples),
         "length/mean": float(length_B.mean()),
         "length/terminated_mean": float(length_B[ended_B].mean()) if ended_B.any() else None,
@@ -87,4 +92,11 @@ def evaluate(
         name: float(np.average([f[name] for _, f in facts], weights=weights))
         for name in facts[0][1]
     }
+    for k in ks:
+        for name, score_P in (
+            (f"pass@{k}", pass_at_k.problem_pass_at_k(correct_PG, k)),
+            (f"cons@{k}", pass_at_k.problem_cons_at_k(keys, correct_PG, k)),
+        ):
+            low, high = pass_at_k.interval(score_P, is_expanded=True)
+            row |= {name: float(score_P.mean()), f"{name}_low": low, f"{name}_high": high}
     return row, samples

@@ -113,16 +113,55 @@ def test_votes_of_another_shape_are_an_error():
         pass_at_k.cons_at_k([["a", "b"]], [[1, 0, 1]], 2)
 
 
-def test_interval_covers_the_truth_about_as_often_as_it_says():
-    rng = np.random.default_rng(0)
-    truth = 0.4  # problems of Beta(2, 3) difficulty, 4 samples each
+DIFFICULTIES = {  # name -> (draws P problems' chances of a right sample, their mean)
+    "spread": (lambda rng, num: rng.beta(2, 3, num), 0.4),
+    "easy or hopeless": (lambda rng, num: rng.beta(0.5, 0.5, num), 0.5),
+    "mostly hopeless": (lambda rng, num: rng.beta(0.3, 0.7, num), 0.3),
+    "nearly solved": (lambda rng, num: rng.beta(2, 0.4, num), 2 / 2.4),
+}
+
+
+def _coverage(difficulty, num_problems, num_samples, num_trials, **settings):
+    draw, truth = DIFFICULTIES[difficulty]
+    rng = np.random.default_rng(num_problems)
     covered = 0
-    for trial in range(300):
-        difficulty_P = rng.beta(2, 3, size=60)
-        score_P = rng.binomial(4, difficulty_P) / 4
-        low, high = pass_at_k.interval(score_P, num_resamples=300, seed=trial)
+    for trial in range(num_trials):
+        score_P = rng.binomial(num_samples, draw(rng, num_problems)) / num_samples
+        low, high = pass_at_k.interval(score_P, seed=trial, **settings)
         covered += low <= truth <= high
-    assert 0.90 <= covered / 300 <= 0.985
+    return covered / num_trials
+
+
+@pytest.mark.parametrize("difficulty", ["spread", "easy or hopeless"])
+def test_expanded_intervals_of_95_percent_cover_the_truth_93_to_97_percent_of_the_time(difficulty):
+    found = _coverage(difficulty, 64, 64, 1000, num_resamples=200, is_expanded=True)
+    assert 0.93 <= found <= 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("difficulty", DIFFICULTIES)
+@pytest.mark.parametrize(("num_problems", "num_samples"), [(30, 64), (64, 16), (198, 64), (500, 4)])
+def test_expanded_intervals_at_the_sizes_of_benchmarks(difficulty, num_problems, num_samples):
+    found = _coverage(
+        difficulty, num_problems, num_samples, 8000, num_resamples=300, is_expanded=True
+    )
+    assert 0.93 <= found <= 0.97
+
+
+def test_expansion_moves_small_intervals_and_hardly_large_ones():
+    rng = np.random.default_rng(0)
+    for num_problems, factor in ((8, 1.26), (30, 1.06), (512, 1.003)):
+        # t(n - 1) / z * sqrt(n / (n - 1)) by tables: 2.365, 2.045, 1.9646 over 1.96; the means of
+        # 8 scores have shorter tails than a normal, so that 1.29 is a little less there.
+        score_P = rng.random(num_problems)
+        low, high = pass_at_k.interval(score_P, num_resamples=20_000)
+        wide_low, wide_high = pass_at_k.interval(score_P, num_resamples=20_000, is_expanded=True)
+        assert wide_low <= low < high <= wide_high
+        assert (wide_high - wide_low) / (high - low) == pytest.approx(factor, abs=0.03)
+
+
+def test_one_problem_has_an_interval_of_its_score_alone():
+    assert pass_at_k.interval([0.25], is_expanded=True) == (0.25, 0.25)
 
 
 def test_interval_is_as_wide_as_the_standard_error_says():

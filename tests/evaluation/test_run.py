@@ -100,3 +100,38 @@ def test_a_rollout_in_which_nothing_ended_has_no_terminated_length(monkeypatch):
 def test_counts_below_one_are_refused(name):
     with pytest.raises(ValueError, match="num_samples must be >= 1"):
         dataclasses.replace(run.EvalConfig(), **{name: 0})
+
+
+def test_asked_for_ks_have_intervals_and_votes_are_taken_by_equality():
+    def sample(batch):
+        blank_B = np.zeros(4 * len(batch), np.int32)
+        table_BT = np.zeros((4 * len(batch), 1), np.int32)
+        return types.Rollouts(
+            table_BT, blank_B, blank_B + 1, table_BT.astype(np.float32), blank_B, blank_B, blank_B,
+            np.int32(0), np.int32(1),
+        )  # fmt: skip
+
+    def judge(batch, rollouts):
+        # Right are a and A; a wrong x ties with either spelling, but not with both.
+        votes = ["a", "A", "x", "x"] * len(batch)
+        right = [True, True, False, False] * len(batch)
+        return run.Judged(right, votes, {}, [{}] * len(votes))
+
+    settings = {"task": "toy", "num_samples": 4, "batch_size": 2, "ks": (1, 3)}
+    by_spelling, _ = run.evaluate(PROBLEMS, sample, judge, **settings)
+    by_value, _ = run.evaluate(
+        PROBLEMS, sample, judge, equal=lambda a, b: a.lower() == b.lower(), **settings
+    )
+    # The first three samples are a jury: a, A, x.
+    assert by_spelling["cons@3"] == pytest.approx(2 / 3)  # a tie of three
+    assert by_value["cons@3"] == 1.0
+    for row in (by_spelling, by_value):
+        assert row["pass@1"] == row["cons@1"] == 0.5
+        assert row["pass@3"] == 1.0  # of four samples two are wrong: three hold a right one
+        assert row["pass@3_low"] == row["pass@3_high"] == 1.0
+
+
+def test_a_run_s_own_interval_is_the_plain_percentile():
+    row, _, _ = _evaluate(7)
+    low, high = run.pass_at_k.interval(RIGHT_PG.mean(axis=1))
+    assert (row["pass@1_low"], row["pass@1_high"]) == (low, high)

@@ -10,18 +10,24 @@ import pytest
 
 from r1_jax.cli import sweep as command
 from r1_jax.core import build
-from r1_jax.pipeline import experiment, sweep
+from r1_jax.data.tasks import benchmarks
+from r1_jax.pipeline import experiment, suite, sweep
 
-FILES = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("*.py"))
+ALL = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("*.py"))
+FILES = [path for path in ALL if not path.stem.startswith("eval_")]  # those are suites
 
 
-def load(name: str) -> experiment.ExperimentConfig:
-    path = next(path for path in FILES if path.stem == name)
+def _get_config(name: str):
+    path = next(path for path in ALL if path.stem == name)
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return build.build(experiment.ExperimentConfig, module.get_config())
+    return module.get_config()
+
+
+def load(name: str) -> experiment.ExperimentConfig:
+    return build.build(experiment.ExperimentConfig, _get_config(name))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -44,6 +50,19 @@ def test_the_paper_s_numbers():
     assert config.sampling.temperature == 1.0
     assert grpo.response_limit(8199) == 32_768 and grpo.response_limit(8200) == 65_536
     assert config.reward.accuracy_weight == config.reward.format_weight
+
+
+def test_the_paper_s_protocol_of_evaluation():
+    config = build.build(suite.SuiteConfig, _get_config("eval_paper"))
+    assert (config.sampling.temperature, config.sampling.top_p) == (0.6, 0.95)
+    assert config.max_response == 32_768
+    samples = {name: entry.num_samples for name, entry in config.entries.items()}
+    assert samples["aime_2024"] == samples["gpqa_diamond"] == 64 and samples["math_500"] == 16
+    assert all(4 <= num <= 64 for num in samples.values())
+    assert 64 in config.entries["aime_2024"].ks
+    published = {name for name, entry in config.entries.items() if entry.task is None}
+    assert published == set(benchmarks.BENCHMARKS)
+    assert "--suite=configs/eval_paper.py" in (ALL[0].parent / "eval_paper.py").read_text()
 
 
 def test_the_control_differs_from_the_quickstart_in_what_is_paid_alone():

@@ -29,6 +29,8 @@ class Task:
     ideal: Callable[[Prompt], str]  # an answer that earns the full accuracy reward
     vote: Callable[[str | None], str | None]  # the key under which an answer votes; None: no vote
     markers: tuple[str, ...]  # words that show reflection in this task, counted apart
+    # whether two voting keys are one answer; None: where they are spelt alike
+    equal: Callable[[str, str], bool] | None = None
 
 
 def split_of(problem: Hashable) -> str:
