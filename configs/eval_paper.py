@@ -7,7 +7,7 @@ examples in the prompt. The answers are asked for under the run's own template.
 
 The files are yours to bring: benchmarks/aime_2024/, benchmarks/gpqa_diamond/, ... hold what is
 published (an absent one is named). Leave an entry out by a file of your own that starts from this.
-MATH-500 is graded by rewards.accuracy: equal numbers, else equal strings.
+Mathematical answers are graded by value (rewards/math_equal), votes too.
 
 Command:   python -m r1_jax evaluate --checkpoint=RUN --suite=configs/eval_paper.py
 Hardware:  whatever samples RUN; not run by this project with a model that can read these questions

@@ -156,8 +156,7 @@ def evaluate(
     for name, entry in suite.entries.items():
         task, problems, num_left_out = opened[name]
         sample = _sampler(config, suite, entry, stage, params, step, name)
-        scorer = _scorer(task, config, stage.tokens)
-        with meshes.activate(stage.mesh):
+        with _scorer(task, config, stage.tokens) as scorer, meshes.activate(stage.mesh):
             row, samples = evaluation.evaluate(
                 problems,
                 sample,
@@ -182,7 +181,13 @@ def evaluate(
 
 def _scorer(task, config, tokens) -> scoring.Scorer:
     return scoring.Scorer(
-        task, config.reward, tokens, config.tags, seed=config.seed, clock=metrics_clock.Clock()
+        task,
+        config.reward,
+        tokens,
+        config.tags,
+        seed=config.seed,
+        clock=metrics_clock.Clock(),
+        graders=config.graders,
     )
 
 
@@ -250,21 +255,21 @@ def regrade(
     split = "test" if entry else config.eval.split
     problems, num_samples = _problems(path, stored, task.splits[split])
 
-    scorer = _scorer(task, config, _StoredTexts([row["completion"] for row in stored]))
     step = int(before.get("step", 0))
     rollouts = _as_rollouts(stored, step)
-
+    texts = _StoredTexts([row["completion"] for row in stored])
     # All at once: nothing is padded or compiled here.
-    row, samples = evaluation.evaluate(
-        problems,
-        lambda batch: rollouts,
-        partial(scorer.judge, step=step),
-        task=before.get("task", task.name),
-        num_samples=num_samples,
-        batch_size=len(problems),
-        equal=task.equal,
-        ks=(entry.ks or (1,)) if entry else (),
-    )
+    with _scorer(task, config, texts) as scorer:
+        row, samples = evaluation.evaluate(
+            problems,
+            lambda batch: rollouts,
+            partial(scorer.judge, step=step),
+            task=before.get("task", task.name),
+            num_samples=num_samples,
+            batch_size=len(problems),
+            equal=task.equal,
+            ks=(entry.ks or (1,)) if entry else (),
+        )
     pairs = zip(stored, samples, strict=True)
     changed = sum(old["outcome"] != new["outcome"] for old, new in pairs)
     kept = {k: v for k, v in before.items() if k not in row}

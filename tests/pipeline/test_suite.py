@@ -80,14 +80,16 @@ def test_regraded_completions_give_the_same_row(run):
         assert again.row["regraded/changed"] == 0
 
 
+def bad_is_good(answer: str | None, prompt: tasks.Prompt) -> verdict.Verdict:
+    """A grader that children can import."""
+    if answer is None:
+        return verdict.UNPARSED
+    return verdict.RIGHT if answer == "bad" else verdict.WRONG
+
+
 def test_another_grader_gives_another_row(run, toy):
     config, (toys, _) = _evaluate(run)
     path = _store(run, config, toys)
-
-    def bad_is_good(answer: str | None, prompt: tasks.Prompt) -> verdict.Verdict:
-        if answer is None:
-            return verdict.UNPARSED
-        return verdict.RIGHT if answer == "bad" else verdict.WRONG
 
     toy.task = dataclasses.replace(toy.task, accuracy=bad_is_good)
     again = suite.regrade(path)

@@ -9,8 +9,7 @@ import re
 from collections.abc import Sequence
 
 from r1_jax.data.tasks import published, task
-from r1_jax.rewards import accuracy as grading
-from r1_jax.rewards import verdict
+from r1_jax.rewards import math_equal, verdict
 
 AIME_2024 = published.Source(
     "aime_2024",
@@ -99,13 +98,13 @@ def vote(answer: str | None) -> str | None:
 
 
 def equal(answer: str, other: str) -> bool:
-    """Whether two voting keys are one answer: equal as plain numbers, else as strings."""
-    return grading.exact(answer, other).outcome == verdict.Outcome.RIGHT
+    """Whether two voting keys are one answer, by value (rewards.math_equal)."""
+    return math_equal.equal(answer, other).outcome == verdict.Outcome.RIGHT
 
 
 def accuracy(answer: str | None, prompt: task.Prompt) -> verdict.Verdict:
-    """rewards.accuracy's verdict on the answer's box, or on the whole answer without one."""
-    return grading.exact(vote(answer), json.loads(prompt.reference)["answer"])
+    """rewards.math_equal's verdict on the answer's box, or on the whole answer without one."""
+    return math_equal.equal(vote(answer), json.loads(prompt.reference)["answer"])
 
 
 def ideal(prompt: task.Prompt) -> str:

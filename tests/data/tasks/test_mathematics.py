@@ -66,7 +66,7 @@ def test_boxes(text, inner):
         ("The answer is \\boxed{33}", OUTCOME.RIGHT),
         ("$33$", OUTCOME.RIGHT),
         ("\\boxed{34} not 33", OUTCOME.WRONG),
-        ("33 or 34", OUTCOME.UNPARSED),
+        ("33 or 34", OUTCOME.WRONG),
         ("\\boxed{}", OUTCOME.UNPARSED),
         (None, OUTCOME.UNPARSED),
     ],
@@ -75,6 +75,15 @@ def test_grading(answer, outcome):
     (prompt,) = mathematics.aime(mathematics.AIME_2024, [{"problem": "p", "answer": "33"}])
     assert mathematics.accuracy(answer, prompt).outcome == outcome
     assert mathematics.accuracy(mathematics.ideal(prompt), prompt) == verdict.RIGHT
+
+
+def test_latex_answers_are_graded_by_value():
+    (prompt,) = mathematics.math_500(
+        mathematics.MATH_500, [{"problem": "p", "answer": "\\frac{\\sqrt{2}}{2}"}]
+    )
+    assert mathematics.accuracy("\\boxed{\\frac{1}{\\sqrt 2}}", prompt) == verdict.RIGHT
+    assert mathematics.accuracy("\\boxed{\\frac{1}{2}}", prompt) == verdict.WRONG
+    assert mathematics.equal("\\dfrac12", "0.5") and not mathematics.equal("0.5", "0.49")
 
 
 def test_votes_of_one_answer_are_equal_however_spelt():
