@@ -26,7 +26,7 @@ def get_config():
         "max_prompt": 64, "max_response": 32,
     }
     config.mesh = {"fsdp": 4, "tensor": 2}
-    config.reward = {"custom": "tests.resume_child:letters", "custom_weight": 1.0}
+    config.reward = {"custom": "tests.toy_rewards:letters", "custom_weight": 1.0}
     config.eval = {"num_problems": 6, "num_samples": 4}
     config.task["data_dir"] = DATA
     return config

@@ -7,6 +7,7 @@ import pytest
 
 from r1_jax.checkpoints import weights
 from r1_jax.core import build, trees
+from r1_jax.models import config as model_config
 from r1_jax.models import transformer
 from r1_jax.pipeline import assemble, experiment
 from r1_jax.text import tokenizer
@@ -56,7 +57,7 @@ def test_the_configuration_that_made_it_is_the_one_in_configs(path):
 @pytest.mark.parametrize("path", BASES, ids=lambda path: path.stem)
 def test_it_fits_the_model_of_its_configuration(path):
     params, manifest = weights.load_weights(path)
-    model = build.build(experiment.ExperimentConfig, manifest["config"]).model
+    model = build.build(model_config.ModelConfig, manifest["config"]["model"])
     wanted = jax.eval_shape(lambda key: transformer.init(model, key), jax.random.key(0))
     shapes = {name: leaf.shape for name, leaf in trees.paths(params).items()}
     assert shapes == {name: leaf.shape for name, leaf in trees.paths(wanted).items()}
