@@ -124,6 +124,17 @@ def _jitted(config: switches.GRPOConfig, learning_rate: float):
     return jax.jit(make_update(config, optax.sgd(learning_rate)))
 
 
+CONFIG = switches.GRPOConfig(
+    num_steps=4, prompts_per_rollout=4, group_size=4, num_minibatches=2, kl_coef=0.1,
+    reference_every=0, max_prompt=4, max_response=6, overlong_buffer=2,
+)  # fmt: skip
+
+
+def change(**values) -> switches.GRPOConfig:
+    """CONFIG with other values."""
+    return dataclasses.replace(CONFIG, **values)
+
+
 def initial_table(scale: float = 0.3) -> dict[str, jax.Array]:
     """Parameters that prefer no token by much."""
     return {"table": scale * jnp.cos(jnp.arange(VOCAB, dtype=jnp.float32))}

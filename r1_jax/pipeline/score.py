@@ -27,7 +27,7 @@ class Scorer:
         self,
         task: tasks.Task,
         reward: combine.RewardConfig,
-        tokens: tokenizer.Tokenizer,
+        tokens: tokenizer.Decoder,
         tags: chat.Tags,
         *,
         seed: int,

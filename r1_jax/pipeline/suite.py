@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -215,17 +215,12 @@ def _sampler(config, suite, entry, stage, params, step, name) -> Callable[..., t
 
 
 class _StoredTexts:
-    """A tokenizer of which every stored completion is one token: it gives each back whole."""
-
-    vocab_size, pad_id, stop_ids = 0, 0, ()
+    """A decoder of which every stored completion is one token: it gives each back whole."""
 
     def __init__(self, texts: Sequence[str]):
         self._texts = texts
 
-    def encode(self, text: str) -> list[int]:
-        raise NotImplementedError("stored completions are only read")
-
-    def decode(self, ids: Sequence[int]) -> str:
+    def decode(self, ids: Iterable[int]) -> str:
         return "".join(self._texts[i] for i in ids)
 
 

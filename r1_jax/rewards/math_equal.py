@@ -29,7 +29,7 @@ from typing import Any
 import math_verify
 import sympy
 
-from r1_jax.rewards import math_text, verdict
+from r1_jax.rewards import math_guard, math_text, math_units, verdict
 
 DIGITS = 40
 TOLERANCE = sympy.Rational(1, 10**25)  # relative, of two values at DIGITS
@@ -58,7 +58,7 @@ def equal(answer: str | None, reference: str) -> verdict.Verdict:
     power towers, unknown commands) unless the reference is words. BAD_REFERENCE: the reference
     itself cannot be read.
     """
-    gold_text = math_text.clean(reference)
+    gold_text = math_guard.clean(reference)
     gold = math_text.read(gold_text) if gold_text else None
     if gold_text is None or (gold is None and not _choice(gold_text)):
         return verdict.BAD_REFERENCE
@@ -66,10 +66,10 @@ def equal(answer: str | None, reference: str) -> verdict.Verdict:
         return verdict.BAD_REFERENCE
     if answer is None or not answer.strip():
         return verdict.UNPARSED
-    text = math_text.clean(answer)
+    text = math_guard.clean(answer)
     choice = _choice(gold_text) if gold_text != gold_text.lower() else ""  # e, i, x are no choices
     if choice:
-        chosen = _choice(text or answer[: math_text.MAX_CHARS])  # "C)" is not clean
+        chosen = _choice(text or answer[: math_guard.MAX_CHARS])  # "C)" is not clean
         if chosen:
             return verdict.RIGHT if chosen == choice else verdict.WRONG
         return verdict.UNPARSED
@@ -153,7 +153,7 @@ def _same_number(gold: math_text.Number, found: math_text.Number) -> bool | None
         return None  # 5 million, 5 squared, 5 apples: not the number 5 for sure
     value, other = gold.value, found.value
     if gold.unit and found.unit and gold.unit != found.unit:
-        measures = math_text.measure(gold.unit), math_text.measure(found.unit)
+        measures = math_units.measure(gold.unit), math_units.measure(found.unit)
         if measures[0] is None or measures[1] is None or measures[0][0] != measures[1][0]:
             return False
         return value * measures[0][1] == other * measures[1][1]

@@ -1,21 +1,18 @@
 """A mathematical answer's text -> what it is: number, words, group of items, relation, formula.
 
-The cheap half of math_equal, and its guard: linear scans and short patterns over at most MAX_CHARS
-characters. What is too long, too deep, names a command that is not listed here, or spells a number
-of more than MAX_SIZE digits (power towers, factorials, binomials) is refused here, before any
-algebra sees it. Nothing here raises.
+The cheap half of math_equal: linear scans and short patterns over what math_guard let through. A
+formula that names a command which is not listed here is refused, before any algebra sees it.
+Nothing here raises.
 """
 
 import re
 from fractions import Fraction
 from typing import NamedTuple
 
-MAX_CHARS = 512
+from r1_jax.rewards import math_guard, math_units
+
 MAX_FORMULA = 256  # of one formula: the grammar that reads it is not linear
-MAX_DEPTH = 16  # of brackets, whatever their kind
 MAX_ITEMS = 32  # of a list, a tuple, a union
-MAX_SIZE = 20_000  # digits of a number that an expression spells out
-MAX_LITERAL = 300  # digits of a number as written; Python itself stops at 4,300
 
 
 class Number(NamedTuple):
@@ -57,63 +54,6 @@ class Formula(NamedTuple):
 
 Answer = Number | Words | Group | Relation | Formula
 
-# unit -> (what it measures, how many of its base unit)
-_UNITS = {
-    "mm": ("length", Fraction(1, 1000)),
-    "cm": ("length", Fraction(1, 100)),
-    "m": ("length", Fraction(1)),
-    "km": ("length", Fraction(1000)),
-    "in": ("inch", Fraction(1)),
-    "ft": ("inch", Fraction(12)),
-    "yd": ("inch", Fraction(36)),
-    "mi": ("inch", Fraction(63360)),
-    "mg": ("mass", Fraction(1, 1000)),
-    "g": ("mass", Fraction(1)),
-    "kg": ("mass", Fraction(1000)),
-    "s": ("time", Fraction(1)),
-    "min": ("time", Fraction(60)),
-    "h": ("time", Fraction(3600)),
-    "day": ("time", Fraction(86400)),
-    "ml": ("volume", Fraction(1, 1000)),
-    "l": ("volume", Fraction(1)),
-    "deg": ("angle", Fraction(1)),
-    "cent": ("money", Fraction(1, 100)),
-    "dollar": ("money", Fraction(1)),
-    "km/h": ("speed", Fraction(1000, 3600)),
-    "m/s": ("speed", Fraction(1)),
-    "mph": ("mph", Fraction(1)),
-}
-_SPELLINGS = {
-    "millimeter": "mm",
-    "centimeter": "cm",
-    "meter": "m",
-    "metre": "m",
-    "kilometer": "km",
-    "kilometre": "km",
-    "inch": "in",
-    "inche": "in",  # what is left of "inches"
-    "foot": "ft",
-    "feet": "ft",
-    "yard": "yd",
-    "mile": "mi",
-    "gram": "g",
-    "kilogram": "kg",
-    "second": "s",
-    "sec": "s",
-    "minute": "min",
-    "hour": "h",
-    "hr": "h",
-    "milliliter": "ml",
-    "liter": "l",
-    "litre": "l",
-    "degree": "deg",
-    "kph": "km/h",
-    "kmh": "km/h",
-    "km/hr": "km/h",
-    "miles per hour": "mph",
-    "meters per second": "m/s",
-    "kilometers per hour": "km/h",
-}
 _COMMANDS = frozenset(
     "frac sqrt pi cdot times div pm mp infty circ ln log exp sin cos tan cot sec csc arcsin arccos "
     "arctan sinh cosh tanh text mathrm mathbf textbf mbox operatorname begin end cup in le leq ge "
@@ -125,15 +65,6 @@ _FUNCTIONS = frozenset(
     "sqrt pi ln log exp sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh max min gcd "
     "infty inf infinity".split()
 )
-_UNICODE = {
-    "\u2212": "-", "\u2013": "-", "\u00d7": r"\times ", "\u00f7": r"\div ", "\u00b7": r"\cdot ",
-    "\u00b0": r"^{\circ}", "\u03c0": r"\pi ", "\u221e": r"\infty ", "\u2264": r"\le ",
-    "\u2265": r"\ge ", "\u222a": r"\cup ", "\u2208": r"\in ", "\u00b2": "^{2}", "\u00b3": "^{3}",
-    "\u00bd": r"\frac{1}{2}", "\u00bc": r"\frac{1}{4}", "\u00be": r"\frac{3}{4}",
-    "\u00b1": r"\pm ", "\u03b8": r"\theta ", "\u00a0": " ", "\u2009": " ", "\u202f": " ",
-}  # fmt: skip
-_TRANSLATE = str.maketrans(_UNICODE)
-_SPACES = re.compile(r"(?<!\\)\\[,;:! ]|\\q?quad(?![a-zA-Z])|\\displaystyle(?![a-zA-Z])|~")
 _COMMAND = re.compile(r"\\([a-zA-Z]+)")
 _TEXT = re.compile(r"\\(?:text|mathrm|textbf|mathbf|mbox|operatorname)\s*\{([^{}]*)\}")
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)")
@@ -155,131 +86,12 @@ _UNIT_TAIL = re.compile(
     r"(.*[0-9})])\s*([a-zA-Z][a-zA-Z/ ]*)\.?\s*(?:\^\s*\{?\s*([23])\s*\}?)?", re.S
 )
 _OPERATORS = (r"\leq", r"\geq", r"\le", r"\ge", r"\lt", r"\gt", "<=", ">=", "<", ">", "=")
-_OPENERS, _CLOSERS = "([{", ")]}"
-
-
-def clean(text: str) -> str | None:
-    """The answer in one spelling of LaTeX, or None where it is refused unread."""
-    if len(text) > MAX_CHARS or "\x00" in text:
-        return None
-    text = re.sub(r"\s+", " ", text.translate(_TRANSLATE)).strip()
-    if text.count("$") == 1 and text.startswith("$"):
-        text = "\\" + text  # an amount of money
-    for _ in range(4):  # wrappers inside wrappers; more than four is no honest answer
-        before = text
-        for left, right in (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**")):
-            if len(text) > len(left + right) and text.startswith(left) and text.endswith(right):
-                text = text[len(left) : -len(right)].strip()
-        text = text.removesuffix(".").rstrip() if not text.endswith("..") else text
-        match = re.match(r"\\(?:boxed|fbox)\s*\{", text)
-        if match and _closing(text, match.end() - 1) == len(text) - 1:
-            text = text[match.end() : -1].strip()
-        if text == before:
-            break
-    text = _SPACES.sub(" ", text.replace("{,}", ",").replace(r"\!", ""))
-    text = re.sub("\u221a\\s*(\\([^()]*\\)|[0-9a-zA-Z]+)", r"\\sqrt{\1}", text)
-    text = re.sub(r"^(?:\\(?:text|mathrm|mathbf|textbf))?\s*\{([^{},\\]*)\}$", r"\1", text.strip())
-    text = re.sub(r"\\(?:left|right|big|Big|bigl|bigr)(?![a-zA-Z])", "", text)
-    text = re.sub(r"\\[dtc]frac(?![a-zA-Z])", r"\\frac", text).strip()
-    return text if text and not _is_refused(text) else None
-
-
-def _closing(text: str, start: int) -> int:
-    """Where the bracket opened at `start` is closed, -1 if nowhere; kinds may differ: [0, 1)."""
-    depth = 0
-    for i in range(start, len(text)):
-        if text[i] in _OPENERS:
-            depth += 1
-        elif text[i] in _CLOSERS:
-            depth -= 1
-            if depth == 0:
-                return i
-    return -1
-
-
-def _is_refused(text: str) -> bool:
-    """Brackets too deep or not balanced, a `$` left inside, or a number too large to write down."""
-    depth = 0
-    for character in text:
-        depth += (character in _OPENERS) - (character in _CLOSERS)
-        if depth < 0 or depth > MAX_DEPTH:
-            return True
-    if depth or re.search(rf"[0-9]{{{MAX_LITERAL + 1}}}|(?<!\\)\$", text):
-        return True
-    return _size(text) > MAX_SIZE
-
-
-def _size(text: str) -> float:
-    """A bound on the digits of the largest number that `text` spells by ^, ** and !.
-
-    One pass with a stack: per open bracket (product of sizes so far, size of the last item). An
-    exponent is read as the largest literal in it, and as endless if it holds a power, a factorial
-    or a bracketed product of its own: nobody answers with a tower.
-    """
-    stack, last, total, i = [], 0.0, 0.0, 0
-    text = text.replace("**", "^")
-    while i < len(text):
-        character = text[i]
-        if character.isdigit():
-            j = i
-            while j < len(text) and text[j].isdigit():
-                j += 1
-            last, i = float(j - i), j
-            total += last
-            continue
-        if character in _OPENERS:
-            stack.append(total)
-            total = last = 0.0
-        elif character in _CLOSERS and stack:
-            last = max(total, 1.0)
-            total += stack.pop()
-        elif character == "!":
-            literal = re.search(r"([0-9]+)\s*$", text[:i])
-            if text[i + 1 : i + 2] == "!" or (literal and int(literal[1][-6:]) > 1000):
-                return float("inf")
-            if not literal and not re.search(r"[a-zA-Z]\s*$", text[:i]):
-                return float("inf")
-            last = 3000.0
-            total += last
-        elif character == "^":
-            exponent, i = _exponent(text, i + 1)
-            if re.search(r"[0-9)}]\s*\^|!|\^\s*\^", exponent) or exponent.count("^") > 1:
-                return float("inf")
-            literals = [int(n[:9]) for n in re.findall("[0-9]+", exponent)]
-            last = max(last, 1.0) * max([1, *literals])
-            total += last
-            if last > MAX_SIZE:
-                return float("inf")
-            continue
-        elif character.isalpha():
-            last = 1.0
-        i += 1
-    plain = r"\s*\{\s*(?:[0-9]{1,4}|[a-zA-Z])\s*\}"
-    if len(re.findall(rf"\\binom{plain}{plain}", text)) != text.count(r"\binom"):
-        return float("inf")
-    return total
-
-
-def _exponent(text: str, start: int) -> tuple[str, int]:
-    """(the exponent that begins at `start`, where it ends), with a further ^ on its top if any."""
-    while start < len(text) and text[start] == " ":
-        start += 1
-    end = start + 1
-    if start < len(text) and text[start] in _OPENERS:
-        end = _closing(text, start) + 1
-    else:
-        match = re.compile(r"[+-]?[0-9]+|\\[a-zA-Z]+|.").match(text, start)
-        end = match.end() if match else end
-    rest = text[end:].lstrip()
-    if rest.startswith("^"):
-        return text[start:end] + "^^", end
-    return text[start:end], end
 
 
 def read(text: str, depth: int = 0) -> Answer | None:
     """What a cleaned text says, or None where it is no answer. Never raises."""
     text = text.strip()
-    if not text or depth > MAX_DEPTH:
+    if not text or depth > math_guard.MAX_DEPTH:
         return None
     number = _number(text)
     if number is not None:
@@ -379,26 +191,6 @@ def _words(text: str) -> Words | None:
     return None if bare.isascii() else Words(bare)
 
 
-def unit_of(name: str, power: str | None) -> str | None:
-    """The unit's one spelling, None for what is no unit that is known."""
-    name = " ".join(name.split()).strip("() .")
-    for prefix, value in (("square ", "2"), ("cubic ", "3"), ("sq ", "2"), ("cu ", "3")):
-        if name.startswith(prefix):
-            name, power = name.removeprefix(prefix), value
-    for known in (name, name.removesuffix("s"), name.lower(), name.lower().removesuffix("s")):
-        known = _SPELLINGS.get(known, known)
-        if known in _UNITS:
-            return known + (power or "")
-    return None
-
-
-def measure(unit: str) -> tuple[str, Fraction] | None:
-    """(dimension, factor to its base) of a unit, powers included; None for %."""
-    power = int(unit[-1]) if unit[-1:] in ("2", "3") else 1
-    found = _UNITS.get(unit.rstrip("23"))
-    return (f"{found[0]}^{power}", found[1] ** power) if found else None
-
-
 def _with_unit(text: str, depth: int) -> Number | Formula | None:
     """A number or formula followed by a known unit."""
     match = _TEXT_TAIL.fullmatch(text)
@@ -408,7 +200,7 @@ def _with_unit(text: str, depth: int) -> Number | Formula | None:
         if not match or (len(match[2]) == 1 and not re.search(r"[0-9] +[a-z]$", text)):
             return None
     inner, name = match[1].strip(), match[2].strip()
-    unit, found = unit_of(name, match[3]), _number(inner)
+    unit, found = math_units.unit_of(name, match[3]), _number(inner)
     if unit is None and found is not None and name.isalpha() and len(name) > 2:
         unit = "#" + name.lower().removesuffix("s")  # 5 apples: something counted
     if unit is None:
@@ -422,7 +214,7 @@ def _split(text: str, separators: tuple[str, ...]) -> list[str]:
     """`text` cut at separators outside brackets."""
     parts, depth, begin, i = [], 0, 0, 0
     while i < len(text):
-        depth += (text[i] in _OPENERS) - (text[i] in _CLOSERS)
+        depth += (text[i] in math_guard.OPENERS) - (text[i] in math_guard.CLOSERS)
         found = next((s for s in separators if depth == 0 and text.startswith(s, i)), None)
         is_inside_name = found and found[-1].isalpha() and text[i + len(found) :][:1].isalpha()
         if found and not is_inside_name:
@@ -458,11 +250,11 @@ def _group(text: str, depth: int) -> Group | None:
     text = joined
     if text.startswith(r"\{") and text.endswith(r"\}"):
         return _items("{", _split(text[2:-2], (",", ";")), "}", depth)
-    if text[0] == "{" and _closing(text, 0) == len(text) - 1:
+    if text[0] == "{" and math_guard.closing(text, 0) == len(text) - 1:
         return _items("{", _split(text[1:-1], (",", ";")), "}", depth)
     if text == r"\mathbb{R}":
         return Group("(", (Formula(r"-\infty"), Formula(r"\infty")), ")")
-    if text[0] in "([" and _closing(text, 0) == len(text) - 1 and text[-1] in ")]":
+    if text[0] in "([" and math_guard.closing(text, 0) == len(text) - 1 and text[-1] in ")]":
         parts = _split(text[1:-1], (",", ";"))
         if len(parts) > 1:
             return _items(text[0], parts, text[-1], depth)
@@ -520,7 +312,7 @@ def latex(text: str) -> str:
     text = re.sub(r"(?<![\\a-zA-Z])(pi|infty)(?![a-zA-Z])", r"\\\1 ", text)
     for _ in range(4):  # sqrt(...) of sqrt(...)
         match = re.search(r"(?<![a-zA-Z])\\?sqrt\s*\(", text)
-        end = _closing(text, match.end() - 1) if match else -1
+        end = math_guard.closing(text, match.end() - 1) if match else -1
         if not match or end < 0:
             break
         inner = text[match.end() : end]

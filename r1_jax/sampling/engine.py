@@ -34,7 +34,7 @@ def encode(
     )
 
 
-def completions(rollouts: types.Rollouts, tokenizer: text_tokenizer.Tokenizer) -> list[str]:
+def completions(rollouts: types.Rollouts, tokenizer: text_tokenizer.Decoder) -> list[str]:
     """The generated text of every row of host-side Rollouts, without prompt and stop token."""
     texts = []
     text_length_B = rollouts.length_B - (rollouts.stop_B >= 0)

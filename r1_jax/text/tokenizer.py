@@ -11,7 +11,18 @@ from typing import Protocol
 _SPACE = "\u2581"
 
 
-class Tokenizer(Protocol):
+class Decoder(Protocol):
+    """What a grader's room knows of a tokenizer: ids become text."""
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of `ids`; pad and stop ids vanish, broken UTF-8 becomes U+FFFD.
+
+        Raises ValueError for an id outside the vocabulary.
+        """
+        ...
+
+
+class Tokenizer(Decoder, Protocol):
     """What the other rooms know of a tokenizer. decode(encode(s)) == s for every string."""
 
     @property
@@ -27,13 +38,6 @@ class Tokenizer(Protocol):
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`, without any stop id."""
-        ...
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """Text of `ids`; pad and stop ids vanish, broken UTF-8 becomes U+FFFD.
-
-        Raises ValueError for an id outside the vocabulary.
-        """
         ...
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import time
 from types import SimpleNamespace
 
@@ -11,6 +10,7 @@ import pytest
 from r1_jax.rewards import code, combine, grader, pool, sandbox, verdict
 from r1_jax.text import chat
 from tests import toy_rewards
+from tests.rewards.conftest import programs_running
 
 CONFIG = sandbox.SandboxConfig(require=sandbox.level(), seconds=2.0, output_kb=16)
 SUM = json.dumps(
@@ -136,19 +136,7 @@ def test_a_program_ends_with_the_grader_that_runs_it():
     (found,) = graders.submit([(marked, SimpleNamespace(reference=SUM))])()
     assert found.failure == verdict.Outcome.TIMEOUT
     until = time.monotonic() + 5
-    while running() and time.monotonic() < until:
+    while programs_running() and time.monotonic() < until:
         time.sleep(0.05)
     graders.close()
-    assert not running()
-
-
-def running():
-    """Programs in a sandbox that a process of this one's started."""
-    found = []
-    for path in pathlib.Path("/proc").glob("[0-9]*"):
-        try:
-            if b"/program.py" in (path / "cmdline").read_bytes():
-                found.append(path.name)
-        except OSError:
-            continue
-    return found
+    assert not programs_running()

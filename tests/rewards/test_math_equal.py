@@ -10,7 +10,7 @@ import sympy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r1_jax.rewards import math_equal, math_text
+from r1_jax.rewards import math_equal, math_text, math_units
 from r1_jax.rewards.verdict import Outcome
 
 HERE = pathlib.Path(__file__).parent
@@ -152,8 +152,8 @@ def test_plain_numbers_need_no_algebra(monkeypatch):
 
 
 def test_units_convert_within_their_kind():
-    assert math_text.measure("cm2") == ("length^2", sympy.Rational(1, 10**4))
-    assert math_text.measure("#apple") is None
+    assert math_units.measure("cm2") == ("length^2", sympy.Rational(1, 10**4))
+    assert math_units.measure("#apple") is None
     assert math_equal.equal("10000 cm^2", "1 \\text{ m}^2").outcome == Outcome.RIGHT
     assert math_equal.equal("100 cm^2", "1 \\text{ m}^2").outcome == Outcome.WRONG
 

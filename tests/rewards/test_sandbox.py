@@ -10,6 +10,7 @@ import time
 import pytest
 
 from r1_jax.rewards import sandbox
+from tests.rewards.conftest import programs_running
 
 QUICK = sandbox.SandboxConfig(seconds=2.0, memory_mb=256, max_processes=8, files_mb=4)
 LIMITS = sandbox.SandboxConfig(require="limits", seconds=2.0)
@@ -53,7 +54,8 @@ def test_a_program_reads_its_input_and_writes_its_output(at):
 def test_nothing_outside_can_be_read(tmp_path, monkeypatch):
     (tmp_path / "secret").write_text("here")
     monkeypatch.setenv("R1_SECRET", "here")
-    paths = [str(tmp_path / "secret"), "/etc/passwd", "/etc/shadow", __file__, "/root/.profile"]
+    paths = [str(tmp_path / "secret"), "/etc/passwd", "/etc/shadow", __file__]
+    paths.append(str(pathlib.Path.home() / ".profile"))
     ended = attack(f"""
 for path in {paths!r}:
     attempt(lambda: open(path).read())
@@ -161,13 +163,7 @@ def leftovers(seconds=3):
     """Host processes of a user that the sandbox made up, once those that are dying are gone."""
     until = time.monotonic() + seconds
     while True:
-        found = []
-        for path in pathlib.Path("/proc").glob("[0-9]*"):
-            try:
-                if b"/program.py" in (path / "cmdline").read_bytes():
-                    found.append(path.name)
-            except OSError:
-                continue
+        found = programs_running()
         if not found or time.monotonic() > until:
             return found
         time.sleep(0.05)

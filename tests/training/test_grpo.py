@@ -1,21 +1,12 @@
 """The loop: what it calls, in which order, with what; and that it learns."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
-from r1_jax.training import grpo, switches
+from r1_jax.training import grpo
 from tests import tiny
 
-CONFIG = switches.GRPOConfig(
-    num_steps=4, prompts_per_rollout=4, group_size=4, num_minibatches=2, kl_coef=0.1,
-    reference_every=0, max_prompt=4, max_response=6, overlong_buffer=2,
-)  # fmt: skip
-
-
-def change(**values) -> switches.GRPOConfig:
-    return dataclasses.replace(CONFIG, **values)
+CONFIG, change = tiny.CONFIG, tiny.change
 
 
 @pytest.fixture(autouse=True)

@@ -11,18 +11,11 @@ import pytest
 
 from r1_jax.core import keys, types
 from r1_jax.metrics.clock import Clock
-from r1_jax.training import grpo, rollout, switches
+from r1_jax.training import grpo, rollout
 from tests import tiny
 from tests.golden import rl_numpy as golden
 
-CONFIG = switches.GRPOConfig(
-    num_steps=4, prompts_per_rollout=4, group_size=4, num_minibatches=2, kl_coef=0.1,
-    reference_every=0, max_prompt=4, max_response=6, overlong_buffer=2,
-)  # fmt: skip
-
-
-def change(**values) -> switches.GRPOConfig:
-    return dataclasses.replace(CONFIG, **values)
+CONFIG, change = tiny.CONFIG, tiny.change
 
 
 @pytest.fixture(autouse=True)
