@@ -1,5 +1,13 @@
 """What every test runs under: eight CPU devices, and jax's strict flags."""
 
+import os
+import pathlib
+
+# As the command line does it, and for the commands that tests start; beside pytest's own cache.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "jit")
+)
+
 import jax
 
 jax.config.update("jax_platforms", "cpu")

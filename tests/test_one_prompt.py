@@ -27,7 +27,7 @@ from r1_jax.sampling import engine, generate
 from r1_jax.sampling import logits as sampling_logits
 from r1_jax.sharding import place
 from r1_jax.text import chat, tokenizer
-from r1_jax.training import grpo, losses, rollout, switches
+from r1_jax.training import by_length, grpo, losses, rollout, switches
 from r1_jax.training import state as train_state
 from r1_jax.training import step as train_step
 from tests import toy_rewards
@@ -64,7 +64,11 @@ class OneWay:
 def programs():
     """The jitted functions of a run, on a model of bytes whose prompts have up to 16 tokens."""
     tx = optax.adam(0.02)
-    loss = losses.make_policy(MODEL, CONFIG, adjust=adjust, max_length=RESPONSE, buckets=(20,))
+    loss = losses.make_policy(MODEL, CONFIG, adjust=adjust, max_length=RESPONSE)
+    lengths = (20, 16 + RESPONSE)
+    cuts = by_length.cuts(lengths)
+    score = lambda p, t: scoring.token_scores(MODEL, p, t, adjust=adjust)[0]  # noqa: E731
+    logps = jax.jit(by_length.make_logps(score, 1, lengths))
     return grpo.Programs(
         generate=jax.jit(
             generate.make_generate(
@@ -72,8 +76,8 @@ def programs():
                 stop_ids=TOKENS.stop_ids, pad_id=TOKENS.pad_id,
             )
         ),
-        logps=jax.jit(lambda p, t: scoring.token_scores(MODEL, p, t, adjust=adjust)[0]),
-        update=jax.jit(rollout.make_update(train_step.make_update(loss, tx))),
+        logps=lambda params, rollouts: logps(params, by_length.Rows.of(rollouts)),
+        update=jax.jit(by_length.make_update(train_step.make_update(loss, tx, cuts=cuts))),
         mix=lambda reference, params: params,
     ), tx  # fmt: skip
 
@@ -136,7 +140,7 @@ def test_a_prompt_s_way(programs, params, tmp_path, monkeypatch):
     )
 
     # rl/advantages > PolicyBatch: the very arrays that were sampled
-    reference = programs.logps(params, rollouts.tokens_BT)
+    reference = programs.logps(params, rollouts)
     rows, facts = rollout.policy_batch(CONFIG, rollouts, scored.scores, reference, None, RESPONSE)
     assert rows.tokens_BT is rollouts.tokens_BT
     assert rows.behavior_logps_BT is rollouts.logps_BT and rows.length_B is rollouts.length_B

@@ -15,7 +15,7 @@ import optax
 from r1_jax.core import types
 from r1_jax.metrics import clock as metrics_clock
 from r1_jax.models import scoring
-from r1_jax.training import grpo, losses, rollout, switches
+from r1_jax.training import by_length, grpo, losses, rollout, switches
 from r1_jax.training import state as train_state
 from r1_jax.training import step as train_step
 
@@ -104,7 +104,7 @@ def make_update(config: switches.GRPOConfig, tx, shapes=None):
     loss = losses.make_policy(
         shapes, config, adjust=lambda logits: logits, max_length=config.max_response
     )
-    return rollout.make_update(
+    return by_length.make_update(
         train_step.make_update(loss, tx, num_microbatches=config.num_microbatches)
     )
 
@@ -180,9 +180,9 @@ def run(
             group_size=config.group_size, max_response=config.max_response,
         )  # fmt: skip
 
-    def logps(params, tokens_BT):
+    def logps(params, rollouts):
         done.calls.append(("logps", float(params["table"][0])))
-        return token_scores(None, params, tokens_BT, adjust=lambda logits: logits)[0]
+        return token_scores(None, params, rollouts.tokens_BT, adjust=lambda logits: logits)[0]
 
     def updated(state, batch, rows):
         done.calls.append(("update", int(state.step), tuple(rows.tolist())))

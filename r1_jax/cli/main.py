@@ -8,6 +8,8 @@ sees another's.
 
 import difflib
 import importlib
+import os
+import pathlib
 import sys
 
 from r1_jax.cli import doctor
@@ -61,5 +63,8 @@ def main(words=None):
         if problems:
             print("\n".join(problem.line() for problem in problems), file=sys.stderr)
             sys.exit(1)
+    # Read by jax when it is first used, and inherited by children: a restart compiles nothing.
+    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(home, "r1_jax", "jit")))
     command = importlib.import_module(f"r1_jax.cli.{name}")
     sys.exit(command.main([f"python -m r1_jax {name}", *words[1:]]))

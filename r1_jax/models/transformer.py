@@ -49,6 +49,8 @@ class _SequenceLayer(nn.Module):
         return Block(self.config, name="block")(x_BTD, position_BT, mix)
 
 
+UNROLLED = 4  # layers up to which a pass is unrolled: a short loop's copies cost more than it saves
+
 _REMAT = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "full": jax.checkpoint_policies.nothing_saveable,
@@ -84,6 +86,7 @@ class Transformer(nn.Module):
             split_rngs={"params": True},
             in_axes=cast(Any, nn.broadcast),
             length=c.num_layers,
+            unroll=c.num_layers if c.num_layers <= UNROLLED else 1,
             metadata_params={nn.PARTITION_NAME: "layers"},
         )(c, collect, name="layers")(x_BTD, position_BT, segment_BT)
         return layers.RMSNorm(c.norm_epsilon, name="final_norm")(x_BTD), kv

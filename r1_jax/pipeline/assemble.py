@@ -18,7 +18,7 @@ from r1_jax.sampling import logits as sampling_logits
 from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
 from r1_jax.text import tokenizer as text_tokenizer
-from r1_jax.training import grpo, losses, optim, rollout
+from r1_jax.training import by_length, grpo, losses, optim
 from r1_jax.training import state as train_state
 from r1_jax.training import step as train_step
 
@@ -185,21 +185,26 @@ def make_programs(
         config.grpo,
         adjust=adjust,
         max_length=config.grpo.max_response,
-        buckets=(capacity // 2, capacity * 3 // 4),
     )
-    update = rollout.make_update(
-        train_step.make_update(loss, tx, num_microbatches=config.grpo.num_microbatches)
+    lengths = by_length.lengths(capacity)
+    num_microbatches = config.grpo.num_microbatches
+    update = by_length.make_update(
+        train_step.make_update(
+            loss, tx, num_microbatches=num_microbatches, cuts=by_length.cuts(lengths)
+        )
+    )
+    logps = by_length.make_logps(
+        lambda params, tokens_BT: scoring.token_scores(
+            config.model, params, tokens_BT, adjust=adjust
+        )[0],
+        config.grpo.num_minibatches * num_microbatches,
+        lengths,
     )
     rows = place.batch_sharding(mesh)
     traced_update = jax.jit(
         update, donate_argnums=0, out_shardings=(shardings, place.replicated(mesh))
     )
-    traced_logps = jax.jit(
-        lambda params, tokens_BT: scoring.token_scores(
-            config.model, params, tokens_BT, adjust=adjust
-        )[0],
-        out_shardings=rows,
-    )
+    traced_logps = jax.jit(logps, out_shardings=rows)
     mix = config.grpo.reference_mix
     traced_mix = jax.jit(
         lambda reference, params: jax.tree.map(
@@ -210,7 +215,7 @@ def make_programs(
 
     return grpo.Programs(
         generate=make_generate(config, mesh, tokens, config.grpo.group_size),
-        logps=lambda params, tokens_BT: traced_logps(params, put(tokens_BT, mesh)),
+        logps=lambda params, rollouts: traced_logps(params, put(by_length.Rows.of(rollouts), mesh)),
         update=lambda state, batch, order: traced_update(
             state, put(batch, mesh), jnp.asarray(order)
         ),

@@ -25,7 +25,7 @@ class Programs(NamedTuple):
     """The jitted functions of the loop, compiled once each."""
 
     generate: Callable[..., types.Rollouts]  # (params, PromptBatch, key, step, limit)
-    logps: Callable[[Any, jax.Array], jax.Array]  # (params, tokens_BT) -> logps_BT
+    logps: Callable[[Any, types.Rollouts], jax.Array]  # (params, rollouts) -> logps_BT
     update: Callable[..., tuple[train_state.TrainState, dict[str, jax.Array]]]
     mix: Callable[[Any, Any], Any]  # (reference, params) -> new reference
 
@@ -70,9 +70,9 @@ def train(
         with clock.phase("reference"):
             reference_logps = old_logps = None
             if reference is not None:
-                reference_logps = programs.logps(reference, rollouts.tokens_BT)
+                reference_logps = programs.logps(reference, rollouts)
             if config.importance_cap:
-                old_logps = programs.logps(state.params, rollouts.tokens_BT)
+                old_logps = programs.logps(state.params, rollouts)
             finished = scored()  # graded while the device scored
             batch, facts = rollout.policy_batch(
                 config, rollouts, finished.scores, reference_logps, old_logps, limit

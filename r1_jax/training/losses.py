@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable
-from functools import partial
 from typing import Literal
 
 import jax
@@ -94,30 +93,17 @@ def make_policy(
     *,
     adjust: Adjust,
     max_length: int,
-    buckets: tuple[int, ...] = (),
 ) -> step.Loss:
     """loss(params, PolicyBatch): the clipped objective with its KL penalty, aggregated.
 
     DeepSeek-R1 (arXiv:2501.12948v1) Eq. 1 and 2. adjust: the sampler's logits adjustment, so that
     ratios compare one kind of distribution. max_length: tokens, the divisor of constant_length.
-    buckets: row lengths in tokens; a microbatch is cut to the smallest that holds its longest row
-    (the full length is always one of them), which changes nothing but the time taken.
     """
 
-    def score(params, batch: types.PolicyBatch, num_positions: int):
-        tokens_BT = batch.tokens_BT[:, :num_positions]
-        logps_BT, entropy_BT = scoring.token_scores(model, params, tokens_BT, adjust=adjust)
-        rest = batch.tokens_BT.shape[1] - num_positions
-        return tuple(jnp.pad(x, ((0, 0), (0, rest))) for x in (logps_BT, entropy_BT))
-
     def loss(params, batch: types.PolicyBatch) -> step.LossOutput:
-        full = batch.tokens_BT.shape[1]
-        sizes = sorted({full, *(size for size in buckets if size < full)})
-        longest = jnp.max(batch.prompt_length_B + batch.length_B)
-        which = jnp.searchsorted(jnp.array(sizes), longest)
-        branches = [partial(score, num_positions=size) for size in sizes]
-        logps_BT, entropy_BT = jax.lax.switch(which, branches, params, batch)
-        mask_BT = masked.completion_mask(batch.prompt_length_B, batch.length_B, full)
+        logps_BT, entropy_BT = scoring.token_scores(model, params, batch.tokens_BT, adjust=adjust)
+        T = batch.tokens_BT.shape[1]
+        mask_BT = masked.completion_mask(batch.prompt_length_B, batch.length_B, T)
         gap_B = diagnostics.gap_by_row(logps_BT, batch.behavior_logps_BT, mask_BT)
         num_tokens = jnp.sum(mask_BT)
         mask_BT = mask_BT & is_reachable(logps_BT)

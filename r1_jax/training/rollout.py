@@ -156,21 +156,3 @@ def minibatches(
         order = np.asarray(jax.random.permutation(key, num_rows))
         orders += np.split(order, config.num_minibatches)
     return orders
-
-
-def make_update(update):
-    """update(state, PolicyBatch, rows): one update on those rows, shortest first.
-
-    Sorting by length puts rows of like length into one microbatch, where padding is cut off;
-    metrics["rows"] comes back in the order of `rows`.
-    """
-
-    def on_rows(state, batch: types.PolicyBatch, rows_b):
-        length_b = (batch.prompt_length_B + batch.length_B)[rows_b]
-        by_length_b = jnp.argsort(length_b)
-        sorted_b = rows_b[by_length_b]
-        state, metrics = update(state, jax.tree.map(lambda x: x[sorted_b], batch))
-        as_given_b = jnp.argsort(by_length_b)
-        return state, metrics | {"rows": jax.tree.map(lambda x: x[as_given_b], metrics["rows"])}
-
-    return on_rows

@@ -1,8 +1,9 @@
 """One update for any loss: microbatches that add up exactly, a guard against non-finite ones."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,13 +27,33 @@ class LossOutput:
 Loss = Callable[[Any, Any], LossOutput]  # (params, batch) -> LossOutput
 
 
+class Cuts(NamedTuple):
+    """The lengths a microbatch may have: `which` of `all` it takes is seen when it comes."""
+
+    which: Callable[[Any], jax.Array]  # microbatch -> int32, index into `all`
+    all: Sequence[Callable[[Any], Any]]  # microbatch -> the same without its last positions
+
+    def apply(self, function: Callable[[Any], Any], microbatch: Any) -> Any:
+        """function(cut microbatch), one compiled branch a cut; its result has one shape for all.
+
+        A gradient is taken inside `function`: differentiated from outside, every branch would
+        also fill the residuals of all the others.
+        """
+        branches = [lambda piece, cut=cut: function(cut(piece)) for cut in self.all]
+        return jax.lax.switch(self.which(microbatch), branches, microbatch)
+
+
+UNCUT = Cuts(lambda microbatch: jnp.int32(0), (lambda microbatch: microbatch,))
+
+
 def make_update(
-    loss: Loss, tx: optax.GradientTransformation, *, num_microbatches: int = 1
+    loss: Loss, tx: optax.GradientTransformation, *, num_microbatches: int = 1, cuts: Cuts = UNCUT
 ) -> Callable[[train_state.TrainState, Any], tuple[train_state.TrainState, dict[str, Any]]]:
     """update(state, batch) -> (new state, metrics), one optimiser step on the whole batch.
 
     The batch's leading axis is cut into num_microbatches, whose summed gradients are divided by the
-    summed weight: the same gradient for any number of them. A non-finite loss or gradient is never
+    summed weight: the same gradient for any number of them, and for any cuts that leave no token
+    of the loss out. A non-finite loss or gradient is never
     applied: parameters and optimiser state stay, the step counts, `update/skipped` is 1.
     metrics["rows"] holds what the loss says of each row, in the batch's order.
     """
@@ -43,7 +64,8 @@ def make_update(
 
     def accumulate(carry, microbatch_and_params):
         microbatch, params = microbatch_and_params
-        (_, out), grads = jax.value_and_grad(total, has_aux=True)(params, microbatch)
+        differentiate = partial(jax.value_and_grad(total, has_aux=True), params)
+        (_, out), grads = cuts.apply(differentiate, microbatch)
         rows, out = out.rows, dataclasses.replace(out, rows={})
         if carry is None:
             return (grads, out), rows

@@ -1,5 +1,6 @@
 """The dispatcher: finds the command, imports nothing else, names the nearest one."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -62,3 +63,19 @@ def test_the_dispatcher_imports_no_jax():
         "heavy = {'jax', 'numpy', 'flax', 'absl'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_compiled_programs_are_kept_where_the_user_says_or_in_the_user_s_cache(monkeypatch):
+    seen = []
+    module = types.SimpleNamespace(
+        main=lambda argv: seen.append(os.environ["JAX_COMPILATION_CACHE_DIR"])
+    )
+    monkeypatch.setitem(sys.modules, "r1_jax.cli.report", module)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/mine")
+    with pytest.raises(SystemExit):
+        main.main(["report"])
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    with pytest.raises(SystemExit):
+        main.main(["report"])
+    assert seen == ["/mine", "/somewhere/r1_jax/jit"]

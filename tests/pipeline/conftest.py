@@ -123,8 +123,8 @@ class Toy:
 
         return grpo.Programs(
             self.make_generate(config, mesh, tokens, config.grpo.group_size),
-            lambda params, tokens_BT: tiny.token_scores(
-                None, params, tokens_BT, adjust=lambda logits: logits
+            lambda params, rollouts: tiny.token_scores(
+                None, params, rollouts.tokens_BT, adjust=lambda logits: logits
             )[0],
             updated,
             partial(jax.tree.map, lambda r, p: mix * p + (1 - mix) * r),

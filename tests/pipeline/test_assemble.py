@@ -227,8 +227,9 @@ def toy_programs(monkeypatch):
         return loss
 
     monkeypatch.setattr(losses, "make_policy", make_policy)
+    monkeypatch.setattr(assemble.by_length, "cuts", lambda lengths: losses.step.UNCUT)
     monkeypatch.setattr(
-        assemble.rollout, "make_update", lambda update: lambda s, b, rows: update(s, b)
+        assemble.by_length, "make_update", lambda update: lambda s, b, rows: update(s, b)
     )
     mesh = meshes.make_mesh(data=8)
     tx = optim.make_optimizer(optim.OptimConfig(learning_rate=0.1), 1)
@@ -245,14 +246,6 @@ def toy_programs(monkeypatch):
         return programs, state, mesh
 
     return make, seen
-
-
-def test_a_program_holds_prompt_and_response_in_three_buckets(toy_programs):
-    make, seen = toy_programs
-    make(max_prompt=24, max_response=40)
-    assert seen.made["buckets"] == (32, 48) and seen.made["max_length"] == 40
-    make(max_prompt=40, max_response=40)
-    assert seen.made["buckets"] == (40, 60)
 
 
 def test_the_update_is_cut_into_microbatches_and_donates_its_state(toy_programs):

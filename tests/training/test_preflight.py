@@ -27,8 +27,8 @@ def _check(config=CONFIG, *, error=0.0, reward=tiny.reward, pass_rate=0.25, idea
             params, batch, key, step, limit, group_size=4, max_response=6, error=error
         )
 
-    def logps(params, tokens_BT):
-        return tiny.token_scores(None, params, tokens_BT, adjust=lambda x: x)[0]
+    def logps(params, rollouts):
+        return tiny.token_scores(None, params, rollouts.tokens_BT, adjust=lambda x: x)[0]
 
     def score(problems, rollouts, step):
         scored = tiny.score(problems, rollouts, step, reward)()

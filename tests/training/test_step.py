@@ -1,6 +1,5 @@
-"""One update: the same for any microbatches, buckets and devices; never a non-finite one."""
+"""One update: the same for any microbatches, cuts and devices; never a non-finite one."""
 
-import dataclasses
 from functools import partial
 
 import jax
@@ -14,7 +13,7 @@ from r1_jax.models import config as model_config
 from r1_jax.models import transformer
 from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
-from r1_jax.training import losses, optim, rollout, step
+from r1_jax.training import by_length, losses, optim, step
 from r1_jax.training import state as train_state
 from tests import tiny
 
@@ -53,17 +52,18 @@ def _assert_same(one, other):
 
 @pytest.fixture(scope="module")
 def model_update():
-    """(params, function: microbatches, buckets, mesh -> (new state, metrics)) of a real model."""
+    """(params, function: microbatches, lengths, mesh -> (new state, metrics)) of a real model."""
     # Weights as large as trained ones: every leaf has a gradient far above rounding.
     params = jax.tree.map(lambda x: 3 * x, transformer.init(MODEL, keys.root(0)))
     config = losses.PolicyLossConfig(clip_low=0.2, clip_high=0.28, kl_coef=0.1, entropy_coef=0.01)
 
-    def run(num_microbatches, buckets=(), mesh=None):
-        loss = losses.make_policy(
-            MODEL, config, adjust=lambda logits: logits, max_length=T, buckets=buckets
-        )
+    def run(num_microbatches, lengths=(T,), mesh=None):
+        loss = losses.make_policy(MODEL, config, adjust=lambda logits: logits, max_length=T)
         tx = optax.sgd(1.0)
-        update = rollout.make_update(step.make_update(loss, tx, num_microbatches=num_microbatches))
+        cuts = by_length.cuts(lengths)
+        update = by_length.make_update(
+            step.make_update(loss, tx, num_microbatches=num_microbatches, cuts=cuts)
+        )
         state, batch, order = train_state.create(params, tx), _batch(), jnp.arange(B)[::-1]
         if mesh is None:
             return jax.jit(update)(state, batch, order)
@@ -84,9 +84,9 @@ def whole(model_update):
     return _change(new, params), metrics
 
 
-def test_microbatches_and_buckets_change_nothing(model_update, whole):
+def test_microbatches_and_cuts_change_nothing(model_update, whole):
     params, run = model_update
-    new, metrics = run(4, buckets=(6, 11, 99))
+    new, metrics = run(4, (6, 11, T))
     _assert_same(whole[0], _change(new, params))
     assert metrics.keys() == whole[1].keys()
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), metrics, whole[1])
@@ -179,19 +179,3 @@ def test_a_batch_without_weight_moves_nothing():
     state, row = step.make_update(_squared, tx)(_state(tx), _data(weight=[0.0] * 4))
     assert float(state.params["w"]) == 1.0
     assert (float(row["loss"]), float(row["update/skipped"])) == (0.0, 0.0)
-
-
-def test_rows_are_sorted_by_length_before_they_are_cut():
-    batch = _batch()
-    seen = {}
-
-    def update(state, batch):
-        seen["length"] = batch.prompt_length_B + batch.length_B
-        seen["reference"] = batch.reference_logps_BT
-        return state, {"rows": {}}
-
-    rows = np.array([6, 1, 2, 5])
-    rollout.make_update(update)(None, dataclasses.replace(batch, old_logps_BT=None), rows)
-    expected = sorted(rows, key=lambda b: batch.prompt_length_B[b] + batch.length_B[b])
-    np.testing.assert_array_equal(seen["length"], [4, 5, 8, 16])
-    np.testing.assert_array_equal(seen["reference"], batch.reference_logps_BT[expected])

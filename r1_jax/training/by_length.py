@@ -1,0 +1,96 @@
+"""Rows in order of length, in pieces, each cut to what its longest row fills.
+
+Padding costs what tokens cost; rows of like length in one piece have little of it. A piece takes
+one of a few fixed lengths, so that nothing is compiled after the first step.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from r1_jax.core import types
+from r1_jax.models import scoring
+from r1_jax.training import step
+
+
+def lengths(capacity: int) -> tuple[int, ...]:
+    """The lengths in tokens a piece may have: about fifths of `capacity`, which is the last.
+
+    Each is one more than a multiple of scoring.CHUNK: scoring pads the rest to one anyway. More of
+    them cost more to compile than they save on a small model.
+    """
+    chunks = [-(-(capacity * fifth // 5 - 1) // scoring.CHUNK) for fifth in range(1, 5)]
+    return (*sorted({1 + scoring.CHUNK * n for n in chunks} & set(range(2, capacity))), capacity)
+
+
+def cuts(lengths: Sequence[int]) -> step.Cuts:
+    """The cuts of a piece of Rows or PolicyBatch, whose [b, T] arrays lose their last columns."""
+
+    def which(piece) -> jax.Array:
+        longest = jnp.max(piece.prompt_length_B + piece.length_B)
+        return jnp.searchsorted(jnp.asarray(lengths, jnp.int32), longest)
+
+    def to(length: int):
+        return lambda piece: jax.tree.map(lambda x: x[:, :length] if x.ndim == 2 else x, piece)
+
+    return step.Cuts(which, tuple(to(length) for length in lengths))
+
+
+class Rows(NamedTuple):
+    """What scoring needs of Rollouts."""
+
+    tokens_BT: types.Array
+    prompt_length_B: types.Array
+    length_B: types.Array
+
+    @classmethod
+    def of(cls, rollouts: types.Rollouts) -> "Rows":
+        return cls(rollouts.tokens_BT, rollouts.prompt_length_B, rollouts.length_B)
+
+
+def _order(batch, rows_b: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(rows_b from the shortest to the longest, where each of rows_b went)."""
+    by_length_b = jnp.argsort((batch.prompt_length_B + batch.length_B)[rows_b])
+    return rows_b[by_length_b], jnp.argsort(by_length_b)
+
+
+def make_update(update):
+    """update(state, PolicyBatch, rows): one update on those rows, shortest first.
+
+    metrics["rows"] comes back in the order of `rows`.
+    """
+
+    def on_rows(state, batch: types.PolicyBatch, rows_b):
+        sorted_b, as_given_b = _order(batch, rows_b)
+        state, metrics = update(state, jax.tree.map(lambda x: x[sorted_b], batch))
+        return state, metrics | {"rows": jax.tree.map(lambda x: x[as_given_b], metrics["rows"])}
+
+    return on_rows
+
+
+def make_logps(
+    score: Callable[[Any, jax.Array], jax.Array], num_pieces: int, lengths: Sequence[int]
+) -> Callable[[Any, Rows], jax.Array]:
+    """logps(params, Rows) -> logps_BT in nats, 0 where a row's piece was cut off.
+
+    score: (params, tokens_BT) -> logps_BT. num_pieces: divides B; lengths: as for `cuts`.
+    """
+    of_length = cuts(lengths)
+
+    def logps(params, rows: Rows) -> jax.Array:
+        B, T = rows.tokens_BT.shape
+        sorted_B, as_given_B = _order(rows, jnp.arange(B))
+
+        def one(piece):
+            found = score(params, piece.tokens_BT)
+            return jnp.pad(found, ((0, 0), (0, T - found.shape[1])))
+
+        pieces = jax.tree.map(
+            lambda x: x[sorted_B].reshape(num_pieces, B // num_pieces, *x.shape[1:]), rows
+        )
+        logps_BT = jax.lax.map(lambda piece: of_length.apply(one, piece), pieces)
+        return logps_BT.reshape(B, T)[as_given_B]
+
+    return logps
