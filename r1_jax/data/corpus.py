@@ -9,11 +9,12 @@ guesses alone. Only problems of the train split are written about.
 
 import dataclasses
 import functools
+import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from r1_jax.data.tasks import countdown
+from r1_jax.data.tasks import countdown, general
 from r1_jax.data.tasks import task as tasks
 from r1_jax.text import chat
 
@@ -34,6 +35,9 @@ class CorpusConfig:
     search_settles: float = 0.25  # share of searches that answer with a failed attempt
     near_of: int = 3  # a failed attempt is the nearest to the target of this many drawn
     max_value: int = 149  # largest number that any step computes
+    languages: tuple[str, ...] = ("en",)  # of chains, drawn whatever the question's is
+    switch: float = 0.0  # chance that a search goes on in another language than it was in
+    statements: float = 0.0  # share of documents that state one fact of data.tasks.general
 
     def __post_init__(self):
         shares = (self.guess, self.steps, self.search, self.give_up)
@@ -42,6 +46,14 @@ class CorpusConfig:
         if min(shares) < 0 or sum(shares) == 0:
             raise ValueError(
                 f"guess, steps, search, give_up = {shares} must be shares >= 0, not all 0"
+            )
+        if not 0 <= self.statements < 1:
+            raise ValueError(f"statements={self.statements} must be a share in [0, 1)")
+        if not self.languages or any(name not in PHRASES for name in self.languages):
+            raise ValueError(f"languages={self.languages} must be some of {', '.join(PHRASES)}")
+        if not 0 <= self.switch <= 1 or (self.switch and len(self.languages) == 1):
+            raise ValueError(
+                f"switch={self.switch} must be a chance in [0, 1], and 0 with one language"
             )
         if self.search_attempts < 1 or self.near_of < 1 or self.num_documents < 1:
             raise ValueError("search_attempts, near_of and num_documents must be at least 1")
@@ -62,25 +74,61 @@ class Document(NamedTuple):
     completion: str
 
 
-GUESS = "I guess."
-RESIGN = " I give up."
+class Phrases(NamedTuple):
+    """What a chain of thought says besides its steps, in one language."""
+
+    opening: str  # said where a corpus has several languages: no chain is then without words
+    guess: str
+    resign: str
+    check: str
+    verdicts: tuple[str, str]  # is not, is
+    retry: tuple[str, ...]
+    end: str  # of a sentence
+
+
+PHRASES = {
+    "en": Phrases(
+        opening="We try: ",
+        guess="I guess.",
+        resign=" I give up.",
+        check=". check: ",
+        verdicts=(" is not ", " is "),
+        retry=(". wait, ", ". but maybe ", ". wrong, retry: "),
+        end=".",
+    ),
+    "zh": Phrases(
+        opening="我们试：",  # noqa: RUF001
+        guess="我猜。",
+        resign="我放弃。",
+        check="。检查：",  # noqa: RUF001
+        verdicts=("不是", "就是"),
+        retry=("。等等，", "。也许换成", "。错了，重来："),  # noqa: RUF001
+        end="。",
+    ),
+}
 NOTHING = "none"
-CHECK = ". check: "
-VERDICTS = {True: " is ", False: " is not "}
-RETRY = (". wait, ", ". but maybe ", ". wrong, retry: ")
 
 
-def symbols(max_value: int, tags: chat.Tags) -> tuple[str, ...]:
+def symbols(config: CorpusConfig, tags: chat.Tags) -> tuple[str, ...]:
     """What a tokenizer for this corpus holds as single tokens: numbers, operators, phrases, tags.
 
     One token a number makes arithmetic learnable for a small model; one token a phrase makes
     "try again" one decision, so lengths read as steps of reasoning.
     """
-    marks = (" + ", " - ", " * ", " / ", " = ", ", ", "(", ")", ".", GUESS, RESIGN, NOTHING)
+    first, *others = [PHRASES[language] for language in config.languages]
+    marks = (" + ", " - ", " * ", " / ", " = ", ", ", "(", ")", first.end, first.guess)
+    marks += (first.resign, NOTHING)
     form = (f" {tags.think_open} ", f" {tags.think_close} {tags.answer_open} ")
     end = (f" {tags.answer_close}",)
-    phrases = (CHECK, *VERDICTS.values(), *RETRY)
-    numbers = tuple(str(n) for n in range(max_value + 1))
+    phrases = (first.check, *reversed(first.verdicts), *first.retry)
+    if others:
+        phrases += (first.opening,)
+    for other in others:
+        phrases += (other.opening, other.guess, other.resign, other.check, *other.verdicts)
+        phrases += (*other.retry, other.end)
+    numbers = tuple(str(n) for n in range(config.max_value + 1))
+    if config.statements:
+        numbers += general.symbols()
     return (*chat.symbols(tags), *form, *end, *marks, *phrases, *numbers)
 
 
@@ -132,10 +180,16 @@ def completion(
         ("guess", "steps", "search", "give_up"),
         (config.guess, config.steps, config.search, config.give_up),
     )[0]
+    # One language draws nothing: its corpus is the same whether or not there could be others.
+    several = len(config.languages) > 1
+    language = rng.choice(config.languages) if several else config.languages[0]
+    words = PHRASES[language]
+    opening = words.opening if several else ""
     if behaviour in ("guess", "steps"):
         share = config.guess_right if behaviour == "guess" else config.steps_right
         attempt = rng.choice(right if rng.random() < share else wrong)
-        thought = GUESS if behaviour == "guess" else f"{attempt.steps}."
+        is_guess = behaviour == "guess"
+        thought = words.guess if is_guess else f"{opening}{attempt.steps}{words.end}"
         return chat.completion(thought, attempt.expression, tags)
     resigns = behaviour == "give_up"
     settles = resigns or rng.random() < config.search_settles
@@ -151,13 +205,19 @@ def completion(
         untried = [a for a in wrong if a not in tried] or wrong
         drawn = rng.sample(untried, min(config.near_of, len(untried)))
         tried.append(min(drawn, key=lambda a: abs(a.value - target)))
-    thought = ""
+    thought = opening
     for i, attempt in enumerate(tried):
         is_right = attempt.value == target
-        thought += f"{attempt.steps}{CHECK}{attempt.value}{VERDICTS[is_right]}{target}"
-        thought += "." if i == len(tried) - 1 else rng.choice(RETRY)
+        thought += f"{attempt.steps}{words.check}{attempt.value}{words.verdicts[is_right]}{target}"
+        if i == len(tried) - 1:
+            thought += words.end
+            break
+        if several and rng.random() < config.switch:
+            language = rng.choice([name for name in config.languages if name != language])
+            words = PHRASES[language]
+        thought += rng.choice(words.retry)
     if resigns:
-        return chat.completion(thought + RESIGN, NOTHING, tags)
+        return chat.completion(thought + words.resign, NOTHING, tags)
     return chat.completion(thought, tried[-1].expression, tags)
 
 
@@ -166,9 +226,13 @@ def documents(
     difficulty: countdown.Difficulty,
     seed: int,
     tags: chat.Tags,
+    asked_in: Sequence[str] = ("en",),
 ) -> Iterator[Document]:
-    """config.num_documents documents about problems of the train split; a function of `seed`."""
-    rng = random.Random(f"corpus {seed}")
+    """config.num_documents documents about problems of the train split; a function of `seed`.
+
+    asked_in: languages of the questions, in turn; a chain's language does not heed them.
+    """
+    rng, turn = random.Random(f"corpus {seed}"), itertools.cycle(asked_in)
     written = num_rejected = 0
     while written < config.num_documents:
         if num_rejected == 10_000:
@@ -176,6 +240,10 @@ def documents(
                 f"no problem could be written about with steps of at most max_value="
                 f"{config.max_value}; raise it, or lower the task's numbers and targets"
             )
+        if config.statements and not num_rejected and rng.random() < config.statements:
+            written += 1
+            yield Document("", rng.choice(general.statements()))
+            continue
         numbers, target = countdown.sample_problem(rng, difficulty)
         num_rejected += 1
         if countdown.split_of(numbers, target) != "train":
@@ -183,7 +251,8 @@ def documents(
         text = completion(rng, config, numbers, target, tags)
         if text is not None:
             written, num_rejected = written + 1, 0
-            yield Document(chat.render(countdown.question(numbers, target), tags), text)
+            question = countdown.question(numbers, target, next(turn))
+            yield Document(chat.render(question, tags), text)
 
 
 def answers(
@@ -203,4 +272,6 @@ def answers(
         problem = problems[i % len(problems)]
         is_right = rng.random() < config.guess_right
         answer = ideal(problem if is_right else rng.choice(problems))
-        yield Document(chat.render(problem.question, tags), chat.completion(GUESS, answer, tags))
+        yield Document(
+            chat.render(problem.question, tags), chat.completion(PHRASES["en"].guess, answer, tags)
+        )

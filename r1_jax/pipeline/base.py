@@ -24,7 +24,13 @@ ROW = ("loss", "entropy", "gradient/norm", "update/skipped")
 def documents(config: experiment.ExperimentConfig) -> Iterator[corpus.Document]:
     """The corpus of this experiment; a function of its seed."""
     if config.task.name == "countdown":
-        return corpus.documents(config.corpus, config.task.difficulty, config.seed, config.tags)
+        return corpus.documents(
+            config.corpus,
+            config.task.difficulty,
+            config.seed,
+            config.tags,
+            config.task.languages,
+        )
     task = load.load(config.task)
     train = task.splits["train"]
     return corpus.answers(config.corpus, train, task.ideal, config.seed, config.tags)
@@ -37,7 +43,7 @@ def train_tokenizer(config: experiment.ExperimentConfig, path: str | pathlib.Pat
         texts.append(document.prompt + document.completion)
         if len(texts) == config.tokenizer.train_documents:
             break
-    symbols = corpus.symbols(config.corpus.max_value, config.tags)
+    symbols = corpus.symbols(config.corpus, config.tags)
     return text_tokenizer.train_sentencepiece(texts, path, config.model.vocab_size, symbols=symbols)
 
 

@@ -29,7 +29,7 @@ class RewardConfig:
     # the rest is graded where it has a weight
     tags_weight: float = 0.0  # each tag for itself, 0 to 1: format.per_tag
     language_weight: float = 0.0  # words of `language` in the thinking, 0 to 1 (R1, first RL stage)
-    language: str = "en"  # one of language.LANGUAGES
+    language: str = "en"  # one of language.LANGUAGES, or "question": the one it is asked in
     length_weight: float = 0.0  # distance from length_target, -1 to 0
     length_target: int = 0  # generated tokens
     cosine_weight: float = 0.0  # accuracy by length, -10 to 2; set accuracy_weight=0 beside it
@@ -54,8 +54,8 @@ class RewardConfig:
         self._check_settings()
 
     def _check_settings(self):
-        if self.language not in language.LANGUAGES:
-            known = ", ".join(language.LANGUAGES)
+        if self.language not in (*language.LANGUAGES, "question"):
+            known = ", ".join((*language.LANGUAGES, "question"))
             raise ValueError(f"language={self.language!r} is not one of {known}")
         for part, limit in (("length", "length_target"), ("cosine", "cosine_max_length")):
             weight, tokens = getattr(self, f"{part}_weight"), getattr(self, limit)
@@ -189,7 +189,7 @@ def grade(
     parts |= {f"accuracy/{name}": value for name, value in found.parts.items()}
     if config.random_weight:
         parts["random"] = coin(*draw)
-    parts |= _extra(completion, found, tags, config, num_tokens)
+    parts |= _extra(completion, question, found, tags, config, num_tokens)
     if custom is not None:
         paid = _call(custom, completion, question, reference)
         parts["custom"] = 0.0 if paid is None else paid
@@ -200,6 +200,7 @@ def grade(
 
 def _extra(
     completion: str,
+    question: str,
     found: verdict.Verdict,
     tags: extract.Tags,
     config: RewardConfig,
@@ -211,9 +212,8 @@ def _extra(
         parts["tags"] = form.per_tag(completion, tags)
     if config.language_weight:
         thought = extract.thought(completion, tags)
-        parts["language"] = language.share(
-            completion if thought is None else thought, config.language
-        )
+        wanted = language.of(question) if config.language == "question" else config.language
+        parts["language"] = language.share(completion if thought is None else thought, wanted)
     if config.repetition_weight:
         parts["repetition"] = repetition.penalty(completion, config.repetition_ngram)
     if (config.length_weight or config.cosine_weight) and num_tokens is None:

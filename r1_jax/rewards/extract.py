@@ -42,6 +42,23 @@ def answer(text: str, tags: Tags) -> str | None:
     return text[begin : text.find(tags.answer_close, begin)].strip()
 
 
+BOX = "\\boxed{"
+
+
+def boxed(text: str) -> str | None:
+    """The stripped content of the \\boxed{...} that ends last, its braces counted; or None."""
+    stack: list[int] = []  # where the open braces stand
+    found = None
+    for position, letter in enumerate(text):
+        if letter == "{":
+            stack.append(position)
+        elif letter == "}" and stack:
+            begin = stack.pop()
+            if text.startswith(BOX, begin - len(BOX) + 1) and begin >= len(BOX) - 1:
+                found = text[begin + 1 : position].strip()
+    return found
+
+
 def thought(text: str, tags: Tags) -> str | None:
     """The stripped thinking, or None where it is not closed.
 

@@ -80,6 +80,11 @@ def share(text: str, language: str) -> float:
     return counts.get(_SCRIPTS.get(language, language), 0.0) / total
 
 
+def of(text: str) -> str:
+    """The one of LANGUAGES that most of a text's words are in; "en" where none is found."""
+    return max(LANGUAGES, key=lambda name: (share(text, name), name == "en"))
+
+
 def _spoken(words: list[str], language: str) -> str:
     """The language of a sentence of Latin words; the wanted one, or "latin", where none shows."""
     hits = {name: sum(word in known for word in words) for name, known in _LISTS.items()}

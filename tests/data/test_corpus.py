@@ -8,14 +8,15 @@ from fractions import Fraction
 import pytest
 
 from r1_jax.data import corpus
-from r1_jax.data.tasks import countdown
+from r1_jax.data.tasks import countdown, general
 from r1_jax.data.tasks import task as tasks
 from r1_jax.rewards import countdown as reward
-from r1_jax.rewards import extract, format, verdict
+from r1_jax.rewards import extract, format, language, verdict
 from r1_jax.text import chat, tokenizer
 
 TAGS = chat.Tags()
 DIFFICULTY = countdown.Difficulty()
+EN = corpus.PHRASES["en"]
 CONFIG = corpus.CorpusConfig(num_documents=3000)
 QUESTION = re.compile(r"User: Using the numbers \[([\d, ]+)\], .* equals (\d+)\. .*Assistant:$")
 STEP = re.compile(r"(\d+) ([-+*/]) (\d+) = (\d+)")
@@ -42,11 +43,11 @@ def _verdict(document):
 
 def _behaviour(document):
     thought = extract.thought(document.completion, TAGS)
-    if corpus.RESIGN.strip() in thought:
+    if EN.resign.strip() in thought:
         return "give_up"
-    if corpus.CHECK in thought:
+    if EN.check in thought:
         return "search"
-    return "guess" if thought == corpus.GUESS else "steps"
+    return "guess" if thought == EN.guess else "steps"
 
 
 def _split(documents):
@@ -167,7 +168,7 @@ def test_one_override_takes_searching_out():
 
 def test_without_searching_and_resigning_nothing_checks():
     texts = _documents(dataclasses.replace(CONFIG, search=0.0, give_up=0.0, num_documents=500))
-    assert not any(corpus.CHECK in d.completion for d in texts)
+    assert not any(EN.check in d.completion for d in texts)
     assert not any(word in d.completion for d in texts for word in ("wait", "wrong", "retry"))
 
 
@@ -178,10 +179,13 @@ def test_without_searching_and_resigning_nothing_checks():
         ("guess_right", 0.9), ("steps_right", 0.9), ("search_attempts", 2),
         ("search_on", 0.2),
         ("search_settles", 0.9), ("near_of", 1), ("max_value", 120), ("num_documents", 299),
+        ("languages", ("zh",)), ("switch", 0.5), ("statements", 0.1),
     ],
 )  # fmt: skip
 def test_changing_a_setting_changes_the_corpus(name, value):
     few = dataclasses.replace(CONFIG, num_documents=300)
+    if name == "switch":  # between languages, so there must be two
+        few = dataclasses.replace(few, languages=("en", "zh"))
     assert _documents(few) != _documents(dataclasses.replace(few, **{name: value}))
 
 
@@ -207,19 +211,19 @@ def test_a_failed_attempt_is_the_nearest_of_several():
 @pytest.fixture(scope="module")
 def tokens(tmp_path_factory, documents):
     texts = [d.prompt + d.completion for d in documents[:500]]
-    symbols = corpus.symbols(CONFIG.max_value, TAGS)
+    symbols = corpus.symbols(CONFIG, TAGS)
     path = tmp_path_factory.mktemp("corpus") / "t.model"
     return tokenizer.train_sentencepiece(texts, path, 560, symbols=symbols)
 
 
 def test_every_symbol_is_one_token(tokens):
-    for symbol in corpus.symbols(CONFIG.max_value, TAGS):
+    for symbol in corpus.symbols(CONFIG, TAGS):
         assert len(tokens.encode(symbol)) == 1, symbol
 
 
 def test_completions_are_written_in_symbols_alone(tokens, documents):
     """One token a number, an operator, a phrase: a length in tokens counts steps of reasoning."""
-    symbols = set(corpus.symbols(CONFIG.max_value, TAGS))
+    symbols = set(corpus.symbols(CONFIG, TAGS))
     for document in documents[500:800]:
         ids = tokens.encode(document.completion)
         pieces = [tokens.decode([i]) for i in ids]
@@ -267,3 +271,62 @@ def test_of_other_tasks_only_answers_are_written():
         assert answer in {str(n) for n in range(1, 41)}
         right += answer == str(i % 40 + 1)
     assert 0.25 < right / 400 < 0.40  # 0.3, and 1 in 40 of the others by chance
+
+
+# --- two languages --------------------------------------------------------------------------------
+
+BOTH = dataclasses.replace(CONFIG, languages=("en", "zh"), switch=0.15, num_documents=2000)
+
+
+def _share(document):
+    """Share of English in the chain of thought."""
+    return language.share(extract.thought(document.completion, TAGS), "en")
+
+
+def test_a_chain_is_in_either_language_whatever_the_question_is_in():
+    found = list(corpus.documents(BOTH, DIFFICULTY, 0, TAGS, ("en", "zh")))
+    asked = [language.of(document.prompt.removeprefix(chat.head(TAGS))) for document in found]
+    assert asked == ["en", "zh"] * 1000
+    for wanted in ("en", "zh"):
+        shares = [_share(d) for d, name in zip(found, asked, strict=True) if name == wanted]
+        assert 0.4 < sum(shares) / len(shares) < 0.6
+
+
+def test_a_search_changes_its_language_as_often_as_is_said():
+    changes = turns = 0
+    for document in corpus.documents(BOTH, DIFFICULTY, 0, TAGS):
+        thought = extract.thought(document.completion, TAGS)
+        spoken = [is_zh for _, is_zh in re.findall(r"(check: |(检查))", thought)]
+        changes += sum(a != b for a, b in itertools.pairwise(spoken))
+        turns += max(len(spoken) - 1, 0)
+    assert turns > 500 and 0.11 < changes / turns < 0.19
+
+
+def test_without_a_switch_every_chain_has_one_language_and_some_words():
+    config = dataclasses.replace(BOTH, switch=0.0)
+    shares = [_share(document) for document in corpus.documents(config, DIFFICULTY, 0, TAGS)]
+    assert set(shares) == {0.0, 1.0}
+    for document in corpus.documents(config, DIFFICULTY, 0, TAGS):
+        thought = extract.thought(document.completion, TAGS)
+        assert language.share(thought, "en") + language.share(thought, "zh") == 1.0
+
+
+def test_statements_are_a_share_and_know_every_fact():
+    config = dataclasses.replace(CONFIG, statements=0.25)
+    stated = [d.completion for d in _documents(config) if not d.prompt]
+    assert 0.2 < len(stated) / config.num_documents < 0.3
+    assert set(stated) == set(general.statements())
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"languages": ()}, r"languages=\(\)"),
+        ({"languages": ("en", "fr")}, "must be some of en, zh"),
+        ({"switch": 0.2}, "0 with one language"),
+        ({"statements": 1.0}, "statements=1.0"),
+    ],
+)
+def test_languages_and_statements_that_make_no_sense_are_refused(change, what):
+    with pytest.raises(ValueError, match=what):
+        corpus.CorpusConfig(**change)

@@ -302,3 +302,17 @@ def test_a_grader_that_failed_leaves_the_row_out_whatever_else_is_paid():
     )
     assert not found.is_valid
     assert found.total == 0.0
+
+
+def test_language_may_be_that_of_the_question():
+    config = combine.RewardConfig(language_weight=1.0, language="question")
+
+    def paid(question, completion):
+        return combine.grade(
+            completion, question, "{}", lambda answer: verdict.WRONG, TAGS,
+            config=config, custom=None, draw=(0, 0, 0, 0),
+        ).parts["language"]  # fmt: skip
+
+    assert paid("What is 3 + 4?", ENGLISH) == 1.0
+    assert paid("用数字 [3, 4] 写出算式。", ENGLISH) == 0.0
+    assert paid("用数字 [3, 4] 写出算式。", "<think> 我们试 3 + 4 = 7。 </think>") == 1.0

@@ -98,3 +98,26 @@ def test_a_megabyte_takes_milliseconds(piece):
     extract.answer(text, TAGS)
     extract.thought(text, TAGS)
     assert time.process_time() - start < 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (r"so \boxed{ 3 + 4 }.", "3 + 4"),
+        (r"\boxed{1} and \boxed{2}", "2"),
+        (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
+        (r"\boxed{1} \boxed{2", "1"),
+        (r"\boxed{a \boxed{b} c}", r"a \boxed{b} c"),
+        ("boxed{1} {2}", None),
+        ("", None),
+        (r"} \boxed{1}", "1"),
+    ],
+)
+def test_the_box_that_ends_last(text, found):
+    assert extract.boxed(text) == found
+
+
+def test_a_hundred_thousand_open_boxes_take_no_time():
+    start = time.process_time()
+    assert extract.boxed("\\boxed{" * 100_000) is None
+    assert time.process_time() - start < 2

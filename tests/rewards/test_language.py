@@ -95,3 +95,17 @@ def test_a_megabyte_takes_less_than_seconds(piece):
     start = time.process_time()
     language.share(piece * (10**6 // len(piece)), "en")
     assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize(
+    ("text", "spoken"),
+    [
+        ("Using the numbers [3, 5], write what equals 8.", "en"),
+        ("用数字 [3, 5] 写出等于 8 的算式。", "zh"),
+        ("la casa de los niños es una casa", "es"),
+        ("3 + 5 = 8", "en"),
+        ("", "en"),
+    ],
+)
+def test_the_language_of_a_text(text, spoken):
+    assert language.of(text) == spoken

@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from r1_jax.data.tasks import task
-from r1_jax.rewards import countdown, verdict
+from r1_jax.rewards import countdown, extract, verdict
 
 MARKERS = ("check", "wait", "wrong")  # as in the synthetic corpus
 
@@ -40,12 +40,16 @@ class Difficulty:
             )
 
 
-def question(numbers: Sequence[int], target: int) -> str:
-    """The text of a problem."""
-    return (
-        f"Using the numbers {list(numbers)}, write an expression that equals {target}. "
-        "Use + - * / and each number exactly once."
-    )
+QUESTIONS = {
+    "en": "Using the numbers {numbers}, write an expression that equals {target}. "
+    "Use + - * / and each number exactly once.",
+    "zh": "用数字 {numbers} 写出等于 {target} 的算式。用 + - * / 且每个数字恰好用一次。",
+}
+
+
+def question(numbers: Sequence[int], target: int, language: str = "en") -> str:
+    """The text of a problem, in one of the languages of QUESTIONS."""
+    return QUESTIONS[language].format(numbers=list(numbers), target=target)
 
 
 def identity(numbers: Sequence[int], target: int) -> tuple[int, ...]:
@@ -112,22 +116,37 @@ def ideal(prompt: task.Prompt) -> str:
 
 
 def accuracy(answer: str | None, prompt: task.Prompt) -> verdict.Verdict:
-    """rewards.countdown's verdict on an answer."""
+    """rewards.countdown's verdict on an answer: on its last box, where it has one."""
     reference = json.loads(prompt.reference)
-    return countdown.verdict(answer, reference["numbers"], reference["target"])
+    return countdown.verdict(final(answer), reference["numbers"], reference["target"])
+
+
+def vote(answer: str | None) -> str | None:
+    """One spelling for all answers that are the same expression; None does not vote."""
+    return countdown.canonical(final(answer))
+
+
+def final(answer: str | None) -> str | None:
+    """The content of an answer's last box, or the whole of an answer without one."""
+    boxed = extract.boxed(answer) if answer is not None else None
+    return answer if boxed is None else boxed
 
 
 def problems(
-    difficulty: Difficulty, sizes: Mapping[str, int], seed: int
+    difficulty: Difficulty, sizes: Mapping[str, int], seed: int, languages: Sequence[str] = ("en",)
 ) -> dict[str, list[task.Prompt]]:
-    """Distinct problems for every split. Raises ValueError if there are not enough of them."""
+    """Distinct problems for every split, asked in `languages` in turn.
+
+    Raises ValueError if there are not enough of them.
+    """
     rng = random.Random(f"countdown {seed}")
+    turn = itertools.cycle(languages)
 
     def candidates() -> Iterator[tuple[tuple[int, ...], task.Prompt]]:
         while True:
             numbers, target = sample_problem(rng, difficulty)
             reference = json.dumps({"numbers": numbers, "target": target})
-            prompt = task.Prompt(0, question(numbers, target), reference)
+            prompt = task.Prompt(0, question(numbers, target, next(turn)), reference)
             yield identity(numbers, target), prompt
 
     return task.fill(

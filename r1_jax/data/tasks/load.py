@@ -6,9 +6,9 @@ import difflib
 from r1_jax.data import sources
 from r1_jax.data.tasks import arithmetic as arithmetic_task
 from r1_jax.data.tasks import countdown as countdown_task
+from r1_jax.data.tasks import general as general_task
+from r1_jax.data.tasks import mixture, task
 from r1_jax.data.tasks import reasoning_gym as reasoning_gym_task
-from r1_jax.data.tasks import task
-from r1_jax.rewards import countdown as countdown_reward
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,10 +23,13 @@ class TaskConfig:
     max_number: int = 20
     min_target: int = 10
     max_target: int = 99
-    # problems per split; there are about 12,000 countdown problems with the bounds above
+    # problems per split (not of general, whose list is fixed); about 12,000 countdown problems have
+    # the bounds above
     num_train: int = 8192
     num_validation: int = 1024
     num_test: int = 1024
+    languages: tuple[str, ...] = ("en",)  # countdown: of the questions, in turn; "en", "zh"
+    shares: tuple[int, int] = (3, 1)  # scenarios: countdown's and general's prompts of every four
     dataset: str = ""  # reasoning_gym: which of its data sets, such as "gsm_symbolic"
     seed: int = 0  # another seed draws other problems; none ever changes its split
 
@@ -47,18 +50,20 @@ def countdown(config: TaskConfig) -> task.Task:
     """Reach a target from given numbers."""
     difficulty = config.difficulty
     settings = {**dataclasses.asdict(difficulty), **config.sizes, "seed": config.seed}
+    if config.languages != ("en",):
+        settings["languages"] = config.languages
     splits = sources.open_or_prepare(
         "countdown",
         settings,
         config.data_dir,
-        lambda: countdown_task.problems(difficulty, config.sizes, config.seed),
+        lambda: countdown_task.problems(difficulty, config.sizes, config.seed, config.languages),
     )
     return task.Task(
         name="countdown",
         splits=splits,
         accuracy=countdown_task.accuracy,
         ideal=countdown_task.ideal,
-        vote=countdown_reward.canonical,
+        vote=countdown_task.vote,
         markers=countdown_task.MARKERS,
     )
 
@@ -112,7 +117,36 @@ def reasoning_gym(config: TaskConfig) -> task.Task:
     )
 
 
-TASKS = {"countdown": countdown, "arithmetic": arithmetic, "reasoning_gym": reasoning_gym}
+def general(config: TaskConfig) -> task.Task:
+    """Facts, translation, self-cognition, writing."""
+    splits = sources.open_or_prepare(
+        "general",
+        {"items": general_task.items(), "seed": config.seed},
+        config.data_dir,
+        lambda: general_task.problems(config.seed),
+    )
+    return task.Task(
+        name="general",
+        splits=splits,
+        accuracy=general_task.accuracy,
+        ideal=general_task.ideal,
+        vote=general_task.vote,
+        markers=general_task.MARKERS,
+    )
+
+
+def scenarios(config: TaskConfig) -> task.Task:
+    """Countdown and general requests together (R1's last stage)."""
+    return mixture.mix([countdown(config), general(config)], config.shares)
+
+
+TASKS = {
+    "countdown": countdown,
+    "arithmetic": arithmetic,
+    "reasoning_gym": reasoning_gym,
+    "general": general,
+    "scenarios": scenarios,
+}
 
 
 def load(config: TaskConfig) -> task.Task:
@@ -131,6 +165,11 @@ def load(config: TaskConfig) -> task.Task:
         raise ValueError(
             f"dataset={config.dataset!r} is only read by name='reasoning_gym', not by "
             f"name={config.name!r}; set the one or clear the other"
+        )
+    unknown = [name for name in config.languages if name not in countdown_task.QUESTIONS]
+    if unknown or not config.languages:
+        raise ValueError(
+            f"languages={config.languages} must be some of {', '.join(countdown_task.QUESTIONS)}"
         )
     if not config.data_dir:
         raise ValueError("data_dir='' names no folder; '.' is the working directory")

@@ -189,3 +189,22 @@ def test_default_sizes_exist():
     config = load.TaskConfig()
     splits = countdown_task.problems(config.difficulty, config.sizes, config.seed)
     assert {split: len(prompts) for split, prompts in splits.items()} == config.sizes
+
+
+def test_countdown_asks_in_its_languages_in_turn(data_dir):
+    config = load.TaskConfig(**SMALL, data_dir=data_dir, languages=("en", "zh"))
+    asked = [p.question for p in load.load(config).splits["train"]]
+    assert [text.startswith("Using") for text in asked] == [True, False] * 12
+    for languages in ((), ("en", "fr")):
+        with pytest.raises(ValueError, match="must be some of en, zh"):
+            load.load(dataclasses.replace(config, languages=languages))
+
+
+def test_scenarios_are_countdown_and_general_requests_in_their_shares(data_dir):
+    config = load.TaskConfig(name="scenarios", **SMALL, data_dir=data_dir, shares=(1, 2))
+    it = load.load(config)
+    train = list(it.splits["train"][:30])
+    assert sum("numbers" in prompt.question for prompt in train) == 10
+    assert all(it.accuracy(it.ideal(prompt), prompt) == verdict.RIGHT for prompt in train)
+    alone = load.load(dataclasses.replace(config, name="general"))
+    assert sum(len(split) for split in alone.splits.values()) == 84

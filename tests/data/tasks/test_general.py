@@ -1,0 +1,62 @@
+"""General requests: good answers are right, other items' answers are not, statements know all."""
+
+import pytest
+
+from r1_jax.data.tasks import general, task
+from r1_jax.rewards import verdict
+
+
+def _prompts():
+    return [p for prompts in general.problems(0).values() for p in prompts]
+
+
+def test_every_item_is_asked_once_and_its_ideal_answer_is_right():
+    prompts = _prompts()
+    assert len(prompts) == len({p.question for p in prompts}) == len(general.items()) == 84
+    assert len({p.uid for p in prompts}) == 84
+    for prompt in prompts:
+        assert general.accuracy(general.ideal(prompt), prompt) == verdict.RIGHT
+        boxed = f"Well. \\boxed{{{general.ideal(prompt)}}}"
+        assert general.accuracy(boxed, prompt) == verdict.RIGHT
+
+
+def test_no_other_item_s_answer_is_right():
+    prompts = _prompts()
+    for prompt in prompts:
+        kind = general.json.loads(prompt.reference)["kind"]
+        for other in prompts:
+            is_self = kind == "self" and general.json.loads(other.reference)["kind"] == "self"
+            if other is not prompt and not is_self:
+                assert general.accuracy(general.ideal(other), prompt) == verdict.WRONG
+
+
+@pytest.mark.parametrize(
+    ("question", "text"),
+    [
+        ("What is the capital of France?", "Paris Rome"),
+        ("What is the capital of France?", "Paris " * 2),
+        ("What is the capital of France?", "Paris" + " very" * 16),
+        ("Say in Chinese: red", "红 蓝"),
+        ("Say in Chinese: red", "red"),
+        ("Write a line about the sea.", "sea"),
+        ("Write a line about the sea.", "The sea and the garden are quiet."),
+        ("Who are you?", "I am R1."),
+    ],
+)
+def test_lists_of_answers_and_bare_words_are_wrong(question, text):
+    (prompt,) = [p for p in _prompts() if p.question == question]
+    assert general.accuracy(text, prompt) == verdict.WRONG
+
+
+def test_nothing_is_unparsed_and_a_strange_reference_is_bad():
+    prompt = _prompts()[0]
+    assert general.accuracy(None, prompt) == general.accuracy(" ", prompt) == verdict.UNPARSED
+    strange = task.Prompt(0, "?", '{"kind": "capital", "item": "Mars"}')
+    assert general.accuracy("Paris", strange) == verdict.BAD_REFERENCE
+
+
+def test_statements_hold_the_answer_to_every_fact_held_out_ones_too():
+    stated = " ".join(general.statements())
+    for kind, item in general.items():
+        if kind in ("capital", "translate"):
+            assert item in stated and general.answer(kind, item) in stated
