@@ -135,25 +135,33 @@ def final(answer: str | None) -> str | None:
 def problems(
     difficulty: Difficulty, sizes: Mapping[str, int], seed: int, languages: Sequence[str] = ("en",)
 ) -> dict[str, list[task.Prompt]]:
-    """Distinct problems for every split, asked in `languages` in turn.
+    """Distinct problems for every split, within each asked in `languages` in turn.
 
     Raises ValueError if there are not enough of them.
     """
     rng = random.Random(f"countdown {seed}")
-    turn = itertools.cycle(languages)
 
     def candidates() -> Iterator[tuple[tuple[int, ...], task.Prompt]]:
         while True:
             numbers, target = sample_problem(rng, difficulty)
             reference = json.dumps({"numbers": numbers, "target": target})
-            prompt = task.Prompt(0, question(numbers, target, next(turn)), reference)
+            prompt = task.Prompt(0, question(numbers, target), reference)
             yield identity(numbers, target), prompt
 
-    return task.fill(
+    found = task.fill(
         candidates(),
         sizes,
         "ask for fewer, or widen min_number..max_number or min_target..max_target",
     )
+
+    def asked(prompt: task.Prompt, language: str) -> task.Prompt:
+        text = question(**json.loads(prompt.reference), language=language)
+        return dataclasses.replace(prompt, question=text)
+
+    return {
+        split: list(map(asked, prompts, itertools.cycle(languages)))
+        for split, prompts in found.items()
+    }
 
 
 class _Tree(NamedTuple):
