@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from r1_jax.data.tasks import countdown, general
 from r1_jax.data.tasks import task as tasks
+from r1_jax.rewards import extract
 from r1_jax.text import chat
 
 
@@ -97,12 +98,12 @@ PHRASES = {
         end=".",
     ),
     "zh": Phrases(
-        opening="我们试：",  # noqa: RUF001
+        opening="我们试：",
         guess="我猜。",
         resign="我放弃。",
-        check="。检查：",  # noqa: RUF001
+        check="。检查：",
         verdicts=("不是", "就是"),
-        retry=("。等等，", "。也许换成", "。错了，重来："),  # noqa: RUF001
+        retry=("。等等，", "。也许换成", "。错了，重来："),
         end="。",
     ),
 }
@@ -122,7 +123,7 @@ def symbols(config: CorpusConfig, tags: chat.Tags) -> tuple[str, ...]:
     end = (f" {tags.answer_close}",)
     phrases = (first.check, *reversed(first.verdicts), *first.retry)
     if others:
-        phrases += (first.opening,)
+        phrases += (first.opening, extract.BOX, "}")
     for other in others:
         phrases += (other.opening, other.guess, other.resign, other.check, *other.verdicts)
         phrases += (*other.retry, other.end)

@@ -18,7 +18,7 @@ from r1_jax.sampling import logits as sampling_logits
 from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
 from r1_jax.text import tokenizer as text_tokenizer
-from r1_jax.training import by_length, grpo, losses, optim
+from r1_jax.training import by_length, grpo, losses, optim, supervised
 from r1_jax.training import state as train_state
 from r1_jax.training import step as train_step
 
@@ -223,14 +223,15 @@ def make_programs(
     )
 
 
-def make_pretrain_update(config: experiment.ExperimentConfig, tx, shardings, mesh):
-    """update(state, Packed) of next-token training, jitted."""
+def make_supervised_update(
+    config: experiment.ExperimentConfig, loop: supervised.SupervisedConfig, tx, shardings
+):
+    """update(state, Packed) of next-token training, jitted; `shardings` of the state."""
     update = train_step.make_update(
-        losses.make_next_token(config.model),
-        tx,
-        num_microbatches=config.pretrain.num_microbatches,
+        losses.make_next_token(config.model), tx, num_microbatches=loop.num_microbatches
     )
-    return jax.jit(update, donate_argnums=0, out_shardings=(shardings, place.replicated(mesh)))
+    whole = place.replicated(shardings.step.mesh)
+    return jax.jit(update, donate_argnums=0, out_shardings=(shardings, whole))
 
 
 @dataclasses.dataclass(frozen=True)

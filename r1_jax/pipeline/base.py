@@ -3,22 +3,13 @@
 import pathlib
 from collections.abc import Iterator
 
-import numpy as np
 from absl import logging
 
-from r1_jax.checkpoints import manifest, store, weights
 from r1_jax.core import build
 from r1_jax.data import corpus, packing
 from r1_jax.data.tasks import load
-from r1_jax.metrics import log as metrics_log
-from r1_jax.metrics import progress
-from r1_jax.pipeline import assemble, experiment, r1_zero
-from r1_jax.sharding import mesh as meshes
-from r1_jax.sharding import place
+from r1_jax.pipeline import assemble, experiment, r1_zero, supervised
 from r1_jax.text import tokenizer as text_tokenizer
-from r1_jax.training import pretrain
-
-ROW = ("loss", "entropy", "gradient/norm", "update/skipped")
 
 
 def documents(config: experiment.ExperimentConfig) -> Iterator[corpus.Document]:
@@ -81,52 +72,5 @@ def run(config: experiment.ExperimentConfig, workdir: str | pathlib.Path) -> pat
     )
     tokens = assemble.load_tokenizer(config_here)
     rows = packed_rows(config, tokens)
-    num_steps = pretrain.num_steps(config.pretrain, rows)
-    stage = assemble.setup(config_here, num_steps)
-    r1_zero.claim(workdir, config, tokens)
-    with (
-        meshes.activate(stage.mesh),
-        store.Store(workdir / "checkpoints", keep=config.checkpoint.keep) as checkpoints,
-    ):
-        state = stage.state
-        latest = checkpoints.latest_step()
-        if latest is not None:
-            state, _ = checkpoints.restore(latest, state)
-        first_step = int(state.step)
-        update = assemble.make_pretrain_update(config, stage.tx, stage.shardings, stage.mesh)
-        with (
-            metrics_log.MetricsLog(workdir, first_step=first_step, required=ROW) as log,
-            progress.Progress(num_steps, first_step=first_step) as bar,
-        ):
-
-            def log_row(step, row):
-                log.row(step, row)
-                bar.update(step, loss=float(row["loss"]))
-
-            def save(state):
-                step, every = int(state.step), config.checkpoint.every
-                if step == num_steps or (every and step % every == 0):
-                    checkpoints.save(step, state, {})
-
-            state = pretrain.train(
-                config.pretrain,
-                state,
-                rows,
-                update,
-                lambda batch: assemble.put(batch, stage.mesh),
-                seed=config.seed,
-                log=log_row,
-                save=save,
-            )
-        params = place.to_host(state.params)
-    commit, dirty = manifest.git_commit()
-    record = {
-        "commit": commit + ("+" if dirty else ""),
-        "config": build.to_dict(config),
-        "seed": config.seed,
-        "tokenizer_digest": tokens.digest,
-        "num_steps": num_steps,
-        "num_tokens": int(np.sum(rows.segment_BT > 0)),
-    }
-    weights.save_weights(path, params, record, storage=config.pretrain.storage)
+    supervised.run(config_here, config_here.pretrain, rows, workdir, path, claimed=config)
     return path

@@ -10,8 +10,7 @@ from r1_jax.rewards import combine, pool
 from r1_jax.sampling import logits as sampling_logits
 from r1_jax.text import chat
 from r1_jax.training import optim as optimizers
-from r1_jax.training import pretrain as pretrain_loop
-from r1_jax.training import switches
+from r1_jax.training import supervised, switches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +51,12 @@ class ExperimentConfig:
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     optim: optimizers.OptimConfig = dataclasses.field(default_factory=optimizers.OptimConfig)
     corpus: corpora.CorpusConfig = dataclasses.field(default_factory=corpora.CorpusConfig)
-    pretrain: pretrain_loop.PretrainConfig = dataclasses.field(
-        default_factory=pretrain_loop.PretrainConfig
+    pretrain: supervised.SupervisedConfig = dataclasses.field(
+        default_factory=supervised.SupervisedConfig
+    )
+    # Of the paper's SFT (v2 B.4.2); its batch of 128 is in documents, here in packed rows.
+    sft: supervised.SupervisedConfig = dataclasses.field(
+        default_factory=lambda: supervised.SupervisedConfig(2, 128, 32_768)
     )
     sampling: sampling_logits.SamplingConfig = dataclasses.field(
         default_factory=sampling_logits.SamplingConfig

@@ -1,4 +1,4 @@
-"""A base model from nothing: next-token loss on packed documents. One page."""
+"""Next-token loss on packed rows: pre-training, fine-tuning, distillation by text. One page."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,17 +14,19 @@ from r1_jax.training import state as train_state
 
 
 @dataclasses.dataclass(frozen=True)
-class PretrainConfig:
-    """How long, on rows of which shape. One pass over the corpus; a row is a bag of documents."""
+class SupervisedConfig:
+    """How long, on rows of which shape. A row is a bag of documents."""
 
+    epochs: int = 1  # passes over the rows, each in an order of its own
     batch_rows: int = 32
     row_length: int = 256  # tokens
     num_microbatches: int = 1
-    storage: str = "float32"  # of the weights file that the base is shipped as
+    storage: str = "float32"  # of the weights file that comes out
 
     def __post_init__(self):
-        if min(self.batch_rows, self.row_length, self.num_microbatches) < 1:
-            raise ValueError("batch_rows, row_length and num_microbatches must be at least 1")
+        for name in ("epochs", "batch_rows", "row_length", "num_microbatches"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
         if self.batch_rows % self.num_microbatches:
             raise ValueError(
                 f"batch_rows={self.batch_rows} does not split into num_microbatches="
@@ -32,19 +34,19 @@ class PretrainConfig:
             )
 
 
-def num_steps(config: PretrainConfig, rows: packing.Packed) -> int:
-    """Updates in one pass; the last, incomplete batch is left out."""
+def num_steps(config: SupervisedConfig, rows: packing.Packed) -> int:
+    """Updates in all passes; each pass leaves its last, incomplete batch out."""
     steps = len(rows.tokens_BT) // config.batch_rows
     if not steps:
         raise ValueError(
-            f"the corpus packs into {len(rows.tokens_BT)} rows, fewer than batch_rows="
-            f"{config.batch_rows}; raise corpus.num_documents or lower batch_rows"
+            f"the documents pack into {len(rows.tokens_BT)} rows, fewer than batch_rows="
+            f"{config.batch_rows}; bring more documents or lower batch_rows"
         )
-    return steps
+    return steps * config.epochs
 
 
 def train(
-    config: PretrainConfig,
+    config: SupervisedConfig,
     state: train_state.TrainState,
     rows: packing.Packed,
     update: Callable[..., tuple[train_state.TrainState, dict[str, jax.Array]]],
@@ -56,13 +58,16 @@ def train(
 ) -> train_state.TrainState:
     """Runs updates state.step..num_steps over the shuffled rows and returns the last state.
 
-    put: host rows -> device arrays. The order of rows is a function of the seed: a resume needs
-    no other state.
+    put: host rows -> device arrays. The order of an epoch's rows is a function of (seed, epoch): a
+    resume needs no other state.
     """
-    key = keys.at(keys.root(seed), "pretrain/order")
-    order = np.asarray(jax.random.permutation(key, len(rows.tokens_BT)))
+    root = keys.root(seed)
+    per_epoch = num_steps(config, rows) // config.epochs
     for step in range(int(state.step), num_steps(config, rows)):
-        chosen = order[step * config.batch_rows : (step + 1) * config.batch_rows]
+        epoch, place_in_epoch = divmod(step, per_epoch)
+        key = keys.at(root, "rows/order", epoch)
+        order = np.asarray(jax.random.permutation(key, len(rows.tokens_BT)))
+        chosen = order[place_in_epoch * config.batch_rows :][: config.batch_rows]
         state, metrics = update(state, put(packing.Packed(*(x[chosen] for x in rows))))
         log(step, {k: v for k, v in place.to_host(metrics).items() if k != "rows"})
         save(state)
