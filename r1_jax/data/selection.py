@@ -1,0 +1,80 @@
+"""From graded samples to demonstrations: rejection sampling's choice, and what it dropped, why."""
+
+import collections
+import dataclasses
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from r1_jax.data import demonstrations, filters
+from r1_jax.text import chat
+
+Rewriter = Callable[[str, str, chat.Tags], str | None]  # (question, completion, tags)
+
+
+@dataclasses.dataclass(frozen=True)
+class SelectionConfig:
+    """How many samples are drawn, and which of them are learnt from."""
+
+    num_prompts: int = 1024  # of the train split, in order
+    num_samples: int = 16  # a prompt; the paper's number is not published
+    per_prompt: int = 1  # kept a prompt at most
+    rewriter: str = ""  # "module:function" of (question, completion, tags); "" keeps the words
+    filters: filters.FilterConfig = dataclasses.field(default_factory=filters.FilterConfig)
+
+    def __post_init__(self):
+        for name in ("num_prompts", "num_samples", "per_prompt"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+
+
+def resolve(rewriter: str) -> Rewriter:
+    """The function named "module:function"; one that changes nothing for "". ValueError if none."""
+    if not rewriter:
+        return lambda question, completion, tags: completion
+    module, _, name = rewriter.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f'rewriter={rewriter!r} must be "module:function" of something importable ({error})'
+        ) from error
+
+
+def select(
+    samples: Iterable[Mapping[str, Any]],
+    config: SelectionConfig,
+    tags: chat.Tags,
+    source: str,
+) -> tuple[list[demonstrations.Demonstration], dict[str, int]]:
+    """(what is kept, in the order sampled; number of samples by what became of them).
+
+    samples: rows as in samples/: uid, question, completion, outcome. Kept are right ones that,
+    rewritten, pass the filters, are no duplicate, and are among the first per_prompt of their
+    prompt.
+    """
+    rewrite = resolve(config.rewriter)
+    kept: list[demonstrations.Demonstration] = []
+    fate: collections.Counter[str] = collections.Counter()
+    of_prompt: collections.Counter[int] = collections.Counter()
+    seen = set()
+    for row in samples:
+        uid, question = row["uid"], row["question"]
+        if row["outcome"] != "right":
+            fate[f"not right: {row['outcome']}"] += 1
+            continue
+        completion = rewrite(question, row["completion"], tags)
+        if completion is None:
+            fate["not rewritten"] += 1
+            continue
+        why = filters.why_dropped(question, completion, tags, config.filters)
+        if why is None and (uid, completion) in seen:
+            why = "duplicate"
+        if why is None and of_prompt[uid] == config.per_prompt:
+            why = "over per_prompt"
+        fate[why or "kept"] += 1
+        if why is None:
+            of_prompt[uid] += 1
+            seen.add((uid, completion))
+            kept.append(demonstrations.Demonstration(uid, question, completion, source))
+    return kept, dict(sorted(fate.items()))
