@@ -6,7 +6,8 @@ import importlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from r1_jax.data import demonstrations, filters
+from r1_jax.data import demonstrations
+from r1_jax.data import filters as filtering
 from r1_jax.text import chat
 
 Rewriter = Callable[[str, str, chat.Tags], str | None]  # (question, completion, tags)
@@ -20,7 +21,7 @@ class SelectionConfig:
     num_samples: int = 16  # a prompt; the paper's number is not published
     per_prompt: int = 1  # kept a prompt at most
     rewriter: str = ""  # "module:function" of (question, completion, tags); "" keeps the words
-    filters: filters.FilterConfig = dataclasses.field(default_factory=filters.FilterConfig)
+    filters: filtering.FilterConfig = dataclasses.field(default_factory=filtering.FilterConfig)
 
     def __post_init__(self):
         for name in ("num_prompts", "num_samples", "per_prompt"):
@@ -67,7 +68,7 @@ def select(
         if completion is None:
             fate["not rewritten"] += 1
             continue
-        why = filters.why_dropped(question, completion, tags, config.filters)
+        why = filtering.why_dropped(question, completion, tags, config.filters)
         if why is None and (uid, completion) in seen:
             why = "duplicate"
         if why is None and of_prompt[uid] == config.per_prompt:

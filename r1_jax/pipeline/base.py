@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from absl import logging
 
+from r1_jax.checkpoints import atomic
 from r1_jax.core import build
 from r1_jax.data import corpus, packing
 from r1_jax.data.tasks import load
@@ -56,12 +57,19 @@ def packed_rows(config: experiment.ExperimentConfig, tokens: text_tokenizer.Toke
 def run(config: experiment.ExperimentConfig, workdir: str | pathlib.Path) -> pathlib.Path:
     """Trains tokenizer and base in `workdir`, resuming; returns the weights file, WORKDIR/base.*.
 
-    The tokenizer lies beside the weights under the same name, where R1-Zero looks for it.
+    The tokenizer lies beside the weights under the same name, where R1-Zero looks for it. A base
+    that is there already (config.base) is copied, and nothing is trained.
     """
     workdir = pathlib.Path(workdir)
     r1_zero.same_run(workdir, config)
     path = workdir / "base.safetensors"
     if path.exists():
+        return path
+    if config.base:
+        r1_zero.claim(workdir, config, assemble.load_tokenizer(config))
+        given = assemble.project_path(config.base)
+        atomic.write(path.with_suffix(".model"), assemble.tokenizer_path(config).read_bytes())
+        atomic.write(path, given.read_bytes())
         return path
     model_path = path.with_suffix(".model")
     if not model_path.exists() or not (workdir / "config.json").exists():  # not yet this run's

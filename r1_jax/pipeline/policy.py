@@ -5,11 +5,11 @@ import pathlib
 from functools import partial
 from typing import Any
 
-from r1_jax.checkpoints import store
+from r1_jax.checkpoints import atomic, store, weights
 from r1_jax.core import build, keys
 from r1_jax.data.tasks import load
 from r1_jax.metrics import clock as metrics_clock
-from r1_jax.pipeline import assemble, experiment, r1_zero
+from r1_jax.pipeline import assemble, experiment, r1_zero, supervised
 from r1_jax.pipeline import score as scoring
 from r1_jax.sampling import engine
 from r1_jax.sharding import mesh as meshes
@@ -44,6 +44,20 @@ def restore(
             raise ValueError(f"{run} has no complete checkpoint yet; let it run a little longer")
         arrays, _ = checkpoints.restore(step, like)
     return stage, arrays["state"].params, step
+
+
+def export(run: str | pathlib.Path, path: pathlib.Path) -> pathlib.Path:
+    """Writes the newest policy of `run` as a weights file with its tokenizer beside it.
+
+    It is a base for what comes next; its manifest names what the run itself was made from.
+    """
+    config = open_config(run)
+    stage, params, step = restore(run, config, None)
+    made_from = json.loads((pathlib.Path(run) / "manifest.json").read_text())["parents"]
+    record = supervised.weights_record(config, stage.tokens.digest, made_from)
+    atomic.write(path.with_suffix(".model"), stage.tokens.model)
+    weights.save_weights(path, place.to_host(params), record | {"num_steps": step})
+    return path
 
 
 def evaluate(

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from configs import r1_tiny
 from r1_jax.core import build
 from r1_jax.data.tasks import load
-from r1_jax.pipeline import base, experiment
+from r1_jax.pipeline import assemble, base, experiment
 from r1_jax.rewards import extract, verdict
 from r1_jax.text import tokenizer
 
@@ -68,3 +69,10 @@ def test_rows_hold_every_document_that_fits_once_with_its_stop_token(tmp_path, c
     assert int(np.sum(rows.segment_BT > 0)) == sum(fits)
     assert int(np.sum(rows.tokens_BT[rows.segment_BT > 0] == tokens.stop_ids[0])) == len(fits)
     assert f"{len(lengths) - len(fits)} documents are longer than row_length=900" in caplog.text
+
+
+def test_a_base_that_is_there_is_copied_and_not_trained(tmp_path):
+    config = build.build(experiment.ExperimentConfig, r1_tiny.get_config("smoke").base.to_dict())
+    path = base.run(config, tmp_path / "base")
+    assert path.read_bytes() == assemble.project_path(config.base).read_bytes()
+    assert path.with_suffix(".model").exists() and base.run(config, tmp_path / "base") == path

@@ -11,7 +11,7 @@ import pytest
 from r1_jax.cli import sweep as command
 from r1_jax.core import build
 from r1_jax.data.tasks import benchmarks
-from r1_jax.pipeline import experiment, suite, sweep
+from r1_jax.pipeline import experiment, r1, suite, sweep
 
 ALL = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("*.py"))
 FILES = [path for path in ALL if not path.stem.startswith("eval_")]  # those are suites
@@ -32,7 +32,8 @@ def load(name: str) -> experiment.ExperimentConfig:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_it_builds_and_its_docstring_gives_command_and_hardware(path):
-    assert isinstance(load(path.stem), experiment.ExperimentConfig)
+    cls = r1.R1Config if path.stem.startswith("r1_tiny") else experiment.ExperimentConfig
+    assert isinstance(build.build(cls, _get_config(path.stem)), cls)
     text = path.read_text()
     assert f"--config=configs/{path.name}" in text
     assert "Hardware:" in text

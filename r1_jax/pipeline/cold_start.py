@@ -1,0 +1,46 @@
+"""Cold-start data, the stage (DeepSeek-R1 2.3.1, v2 B.3.2).
+
+R1-Zero is sampled at temperature 1; right answers are rewritten into the asked pattern (thinking in
+the question's language, a summary with the answer in a box), and what is not readable is dropped.
+"""
+
+import json
+import pathlib
+
+from r1_jax.checkpoints import atomic
+from r1_jax.data import demonstrations, selection
+from r1_jax.pipeline import experiment, sampled
+
+DATA, FATE = "data.jsonl", "fate.json"  # demonstrations; what became of every sample
+
+
+def run(
+    config: experiment.ExperimentConfig,
+    choice: selection.SelectionConfig,
+    workdir: str | pathlib.Path,
+) -> pathlib.Path:
+    """Samples config.base, selects, and writes WORKDIR/data.jsonl, whose path is returned."""
+    workdir = pathlib.Path(workdir)
+    path = workdir / DATA
+    if not path.exists():
+        rows = sampled.draw(
+            config, workdir, num_prompts=choice.num_prompts, num_samples=choice.num_samples
+        )
+        kept, fate = selection.select(rows, choice, config.tags, "cold_start")
+        finish(workdir, kept, fate)
+    return path
+
+
+def finish(
+    workdir: pathlib.Path, kept: list[demonstrations.Demonstration], fate: dict[str, int]
+) -> None:
+    """Writes the statistics, then the data: with the data the stage is done.
+
+    Raises ValueError when nothing was kept, naming what became of the samples.
+    """
+    if not kept:
+        raise ValueError(
+            f"{workdir}: no sample was kept ({fate}); draw more, or loosen the filters"
+        )
+    atomic.write(workdir / FATE, (json.dumps(fate, indent=2) + "\n").encode())
+    demonstrations.write(workdir / DATA, kept)
