@@ -9,7 +9,7 @@ The answers are asked for under the run's own template.
 The files are yours to bring: benchmarks/aime_2024/, benchmarks/gpqa_diamond/, ... hold what is
 published (an absent one is named). Leave an entry out by a file of your own that starts from this.
 Mathematical answers are graded by value (rewards/math_equal), votes too. Programs run in the
-sandbox (rewards/sandbox), which must reach namespaces unless config.programs.require says "limits".
+sandbox (rewards/sandbox), which must reach namespaces; --suite.programs.require=limits for less.
 
 Command:   python -m r1_jax evaluate --checkpoint=RUN --suite=configs/eval_paper.py
 Hardware:  whatever samples RUN; not run by this project with a model that can read these questions
@@ -24,6 +24,7 @@ def get_config():
     config = ml_collections.ConfigDict()
     config.sampling = {"temperature": 0.6, "top_p": 0.95, "num_slots": 64}
     config.max_response = 32_768
+    config.programs = {"require": "namespaces", "memory_mb": 1024}  # as contests give at most
     config.entries = {
         "aime_2024": {"num_samples": 64, "ks": (1, 16, 64)},
         "aime_2025": {"num_samples": 64, "ks": (1, 16, 64)},

@@ -68,9 +68,8 @@ class SuiteConfig:
     sampling: sampling_logits.SamplingConfig = dataclasses.field(
         default_factory=partial(sampling_logits.SamplingConfig, temperature=0.6, top_p=0.95)
     )
-    programs: sandbox.SandboxConfig = dataclasses.field(  # where answers that are programs run
-        default_factory=partial(sandbox.SandboxConfig, memory_mb=1024)
-    )
+    # where answers that are programs run
+    programs: sandbox.SandboxConfig = dataclasses.field(default_factory=sandbox.SandboxConfig)
     max_prompt: int = 2048  # tokens
     max_response: int = 32_768  # tokens
     batch_size: int = 16  # problems sampled at one time
