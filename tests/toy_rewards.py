@@ -125,3 +125,15 @@ def act(what: str, *values):
 def letter_share(completion: str, question: str, reference: str) -> float:
     """A reward that a model of bytes earns by chance."""
     return sum(c.isascii() and c.isalpha() for c in completion) / max(len(completion), 1)
+
+
+def hostile_equal(left, right):
+    """Equal but for spaces; some answers never end, raise, or end the process."""
+    words = {left, right}
+    while "hang" in words:
+        pass
+    if "raise" in words:
+        raise RecursionError("an answer")
+    if "die" in words:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return left.replace(" ", "") == right.replace(" ", "")

@@ -1,5 +1,6 @@
 """A task's held-out problems and a policy -> one row of scores, and every completion behind it."""
 
+import collections
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
@@ -8,6 +9,7 @@ import numpy as np
 
 from r1_jax.core import types
 from r1_jax.evaluation import pass_at_k, votes
+from r1_jax.rewards import verdict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Judged(NamedTuple):
     """Completions of one batch of problems, rows as in Rollouts."""
 
     is_right: Sequence[bool]
-    votes: Sequence[str | None]
+    votes: Sequence[str | None] | None  # None: answers of this task have no majority
     facts: dict[str, float]  # means over completions
     samples: list[dict[str, Any]]
 
@@ -46,34 +48,38 @@ def evaluate(
     task: str,
     num_samples: int,
     batch_size: int,
-    equal: votes.Equal | None = None,
+    compare: votes.Compare | None = None,
     ks: Sequence[int] = (),
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """(row of eval.jsonl, rows of samples/): pass@1 as the mean over num_samples a problem.
 
     sample: up to batch_size problems -> host-side Rollouts, num_samples each. cons@16 is null with
-    fewer than 16 samples. Intervals: 95%, bootstrap over problems. equal: whether two votes are
-    one; None where they are spelt alike. ks: numbers of samples for pass@k and cons@k with
-    intervals in the row; these, and with ks those of pass@1 too, are expanded (see
-    pass_at_k.interval).
+    fewer than 16 samples, every cons@k where answers do not vote. Intervals: 95%, bootstrap over
+    problems. compare: whether two votes are one, for many pairs (see votes); None where they are
+    spelt alike. The row counts what it was asked, and how many comparisons came to no end. ks:
+    numbers of samples for pass@k and cons@k with intervals in the row.
     """
     rights, keys, samples, lengths, stops, facts = [], [], [], [], [], []
+    compared: collections.Counter[verdict.Outcome] = collections.Counter()
     for start in range(0, len(problems), batch_size):
         batch = problems[start : start + batch_size]
         rollouts = sample(batch)
         judged = judge(batch, rollouts)
         rights.append(np.reshape(judged.is_right, (len(batch), num_samples)))
-        keys += [
-            votes.vote_classes(judged.votes[i : i + num_samples], equal)
-            for i in range(0, len(judged.votes), num_samples)
-        ]
+        if judged.votes is not None:
+            rows = range(0, len(judged.votes), num_samples)
+            found, outcomes = votes.vote_classes(
+                [judged.votes[i : i + num_samples] for i in rows], compare
+            )
+            keys += found
+            compared += outcomes
         samples += judged.samples
         facts.append((len(batch), judged.facts))
         lengths.append(np.asarray(rollouts.length_B))
         stops.append(np.asarray(rollouts.stop_B))
     correct_PG = np.concatenate(rights)
     length_B, ended_B = np.concatenate(lengths), np.concatenate(stops) >= 0
-    low, high = pass_at_k.interval(pass_at_k.problem_pass_at_k(correct_PG, 1), is_expanded=bool(ks))
+    low, high = pass_at_k.interval(pass_at_k.problem_pass_at_k(correct_PG, 1))
     weights = [n for n, _ in facts]
     row = {
         "task": task,
@@ -82,7 +88,9 @@ def evaluate(
         "pass@1": pass_at_k.pass_at_k(correct_PG, 1),
         "pass@1_low": low,
         "pass@1_high": high,
-        "cons@16": pass_at_k.cons_at_k(keys, correct_PG, 16) if num_samples >= 16 else None,
+        "cons@16": pass_at_k.cons_at_k(keys, correct_PG, 16)
+        if keys and num_samples >= 16
+        else None,
         f"pass@{num_samples}": pass_at_k.pass_at_k(correct_PG, num_samples),
         "length/mean": float(length_B.mean()),
         "length/terminated_mean": float(length_B[ended_B].mean()) if ended_B.any() else None,
@@ -92,11 +100,22 @@ def evaluate(
         name: float(np.average([f[name] for _, f in facts], weights=weights))
         for name in facts[0][1]
     }
+    if compare is not None:
+        row |= {
+            "votes/compared": compared.total(),
+            "votes/timeout": compared[verdict.Outcome.TIMEOUT],
+            "votes/crash": compared[verdict.Outcome.CRASH],
+        }
     for k in ks:
-        for name, score_P in (
-            (f"pass@{k}", pass_at_k.problem_pass_at_k(correct_PG, k)),
-            (f"cons@{k}", pass_at_k.problem_cons_at_k(keys, correct_PG, k)),
-        ):
-            low, high = pass_at_k.interval(score_P, is_expanded=True)
-            row |= {name: float(score_P.mean()), f"{name}_low": low, f"{name}_high": high}
+        row |= _with_interval(f"pass@{k}", pass_at_k.problem_pass_at_k(correct_PG, k))
+        scores = pass_at_k.problem_cons_at_k(keys, correct_PG, k) if keys else None
+        row |= _with_interval(f"cons@{k}", scores)
     return row, samples
+
+
+def _with_interval(name: str, score_P: np.ndarray | None) -> dict[str, float | None]:
+    """A score's mean and the ends of its interval, as columns; null without a score."""
+    if score_P is None:
+        return dict.fromkeys((name, f"{name}_low", f"{name}_high"))
+    low, high = pass_at_k.interval(score_P)
+    return {name: float(score_P.mean()), f"{name}_low": low, f"{name}_high": high}

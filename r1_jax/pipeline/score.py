@@ -40,7 +40,7 @@ class Scorer:
         # Paid parts alone: what else a verdict says is in samples/, and not in every verdict.
         self._parts = combine.parts_of(reward)
         self._pool = pool.GraderPool(
-            grader.Grader(task.accuracy, task.vote, tags, reward, seed),
+            grader.Service(grader.Grader(task.accuracy, task.vote, tags, reward, seed), task.equal),
             self._graders,
             busy=partial(clock.phase, "score"),
         )
@@ -120,7 +120,21 @@ class Scorer:
         scored, votes = self._start(prompts, rollouts, step)()
         # Not by the outcome: a custom reward that crashed says nothing of the answer.
         is_right = [row["parts"]["accuracy"] == verdict.RIGHT.value for row in scored.samples]
-        return evaluation.Judged(is_right, votes, scored.facts, scored.samples)
+        return evaluation.Judged(
+            is_right, votes if self._task.vote else None, scored.facts, scored.samples
+        )
+
+    @property
+    def compare(self) -> Callable[[Sequence[tuple[str, str]]], list[verdict.Outcome]] | None:
+        """Compares pairs of votes in the children, each within the graders' deadline.
+
+        RIGHT: one answer; WRONG: two; TIMEOUT or CRASH. None where votes are one by spelling alone.
+        """
+        return None if self._task.equal is None else self._compare
+
+    def _compare(self, pairs: Sequence[tuple[str, str]]) -> list[verdict.Outcome]:
+        found = self._pool.submit([(grader.Pair(*pair),) for pair in pairs])()
+        return [grader.read_equal(result) for result in found]
 
     def _facts(self, texts, grades) -> dict[str, float]:
         """Means over completions, by their names in the log."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -19,6 +20,7 @@ from r1_jax.metrics import clock as metrics_clock
 from r1_jax.metrics import jsonl
 from r1_jax.pipeline import assemble, experiment, policy, r1_zero
 from r1_jax.pipeline import score as scoring
+from r1_jax.rewards import sandbox
 from r1_jax.sampling import logits as sampling_logits
 from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
@@ -32,6 +34,9 @@ class EntryConfig:
     ks: tuple[int, ...] = ()  # pass@k and cons@k beside pass@1
     num_problems: int = 0  # the first so many; 0: all
     task: load.TaskConfig | None = None
+    deadline_seconds: float = (
+        0.0  # wall clock of one grading; 0: the run's graders.deadline_seconds
+    )
 
     def __post_init__(self):
         if self.num_samples < 1 or self.num_problems < 0:
@@ -39,6 +44,8 @@ class EntryConfig:
                 f"num_samples={self.num_samples}, num_problems={self.num_problems}: samples must "
                 "be >= 1 and problems >= 0"
             )
+        if not 0 <= self.deadline_seconds < math.inf:
+            raise ValueError(f"deadline_seconds={self.deadline_seconds} must be finite and >= 0")
         for k in self.ks:
             if not 1 <= k <= self.num_samples:
                 raise ValueError(
@@ -61,6 +68,8 @@ class SuiteConfig:
     sampling: sampling_logits.SamplingConfig = dataclasses.field(
         default_factory=partial(sampling_logits.SamplingConfig, temperature=0.6, top_p=0.95)
     )
+    # where answers that are programs run
+    programs: sandbox.SandboxConfig = dataclasses.field(default_factory=sandbox.SandboxConfig)
     max_prompt: int = 2048  # tokens
     max_response: int = 32_768  # tokens
     batch_size: int = 16  # problems sampled at one time
@@ -91,10 +100,10 @@ class Opened(NamedTuple):
     num_left_out: int
 
 
-def open_entry(name: str, entry: EntryConfig, data_dir: str) -> Opened:
+def open_entry(name: str, entry: EntryConfig, suite: SuiteConfig) -> Opened:
     """The problems of one entry, read or prepared. Raises ValueError for what is not there."""
     if entry.task is None:
-        task, num_left_out = benchmarks.load(name, data_dir)
+        task, num_left_out = benchmarks.load(name, suite.data_dir, suite.programs)
     else:
         task, num_left_out = load.load(entry.task), 0
     held_out = task.splits["test"]
@@ -146,17 +155,15 @@ def evaluate(
 
     config: the run's own. All files are opened and compared before anything is sampled. A row is as
     in eval.jsonl, with `step`, the suite's `seed` and sampling, pass@k and cons@k of the entry's ks
-    with expanded intervals, `num_left_out` and `contamination/share` (null: not compared).
+    with intervals, `num_left_out` and `contamination/share` (null: not compared).
     """
-    opened = {
-        name: open_entry(name, entry, suite.data_dir) for name, entry in suite.entries.items()
-    }
+    opened = {name: open_entry(name, entry, suite) for name, entry in suite.entries.items()}
     overlap = overlaps(config, suite, opened)
     stage, params, step = policy.restore(run, config, step)
     for name, entry in suite.entries.items():
         task, problems, num_left_out = opened[name]
         sample = _sampler(config, suite, entry, stage, params, step, name)
-        with _scorer(task, config, stage.tokens) as scorer, meshes.activate(stage.mesh):
+        with _scorer(task, config, stage.tokens, entry) as scorer, meshes.activate(stage.mesh):
             row, samples = evaluation.evaluate(
                 problems,
                 sample,
@@ -164,7 +171,7 @@ def evaluate(
                 task=name,
                 num_samples=entry.num_samples,
                 batch_size=suite.batch_size,
-                equal=task.equal,
+                compare=scorer.compare,
                 ks=entry.ks or (1,),
             )
         found = overlap[name]
@@ -179,7 +186,10 @@ def evaluate(
         yield Scored(name, about | row, samples)
 
 
-def _scorer(task, config, tokens) -> scoring.Scorer:
+def _scorer(task, config, tokens, entry: EntryConfig | None) -> scoring.Scorer:
+    graders = config.graders
+    if entry is not None and entry.deadline_seconds:
+        graders = dataclasses.replace(graders, deadline_seconds=entry.deadline_seconds)
     return scoring.Scorer(
         task,
         config.reward,
@@ -187,7 +197,7 @@ def _scorer(task, config, tokens) -> scoring.Scorer:
         config.tags,
         seed=config.seed,
         clock=metrics_clock.Clock(),
-        graders=config.graders,
+        graders=graders,
     )
 
 
@@ -246,7 +256,7 @@ def regrade(
         entry, task = None, load.load(config.task)
     else:
         entry = suite.entries[name]
-        task = open_entry(name, entry, suite.data_dir).task
+        task = open_entry(name, entry, suite).task
     split = "test" if entry else config.eval.split
     problems, num_samples = _problems(path, stored, task.splits[split])
 
@@ -254,7 +264,7 @@ def regrade(
     rollouts = _as_rollouts(stored, step)
     texts = _StoredTexts([row["completion"] for row in stored])
     # All at once: nothing is padded or compiled here.
-    with _scorer(task, config, texts) as scorer:
+    with _scorer(task, config, texts, entry) as scorer:
         row, samples = evaluation.evaluate(
             problems,
             lambda batch: rollouts,
@@ -262,7 +272,7 @@ def regrade(
             task=before.get("task", task.name),
             num_samples=num_samples,
             batch_size=len(problems),
-            equal=task.equal,
+            compare=scorer.compare,
             ks=(entry.ks or (1,)) if entry else (),
         )
     pairs = zip(stored, samples, strict=True)

@@ -68,10 +68,15 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """What may be said at 5%: "moved", "perhaps" (before Holm), "not told apart" or "n = 1"."""
+        """What may be said at 5%: "moved", "perhaps" (before Holm), "not told apart" or "n = 1".
+
+        "same in every seed": a difference, 0 or another, without any spread; no test applies.
+        """
         if self.seeds is None or self.seeds.num < 2:
             return "n = 1" if self.seeds else "-"
-        if self.seeds.p is None or self.seeds.p >= ALPHA:
+        if self.seeds.p is None or self.seeds.low == self.seeds.high:
+            return "same in every seed"
+        if self.seeds.p >= ALPHA:
             return "not told apart"
         others = self.problems
         is_elsewhere = others is None or not _holds_zero(others)
@@ -217,6 +222,8 @@ def compare(sweep: Sweep) -> list[Comparison]:
             listed = list(mine.values())
             mean = float(np.mean(listed)) if listed else None
             spread = float(np.std(listed, ddof=1)) if len(listed) > 1 else None
+            if spread and min(listed) == max(listed):
+                spread = 0.0  # and not what rounding the mean left
             over_seeds = over_problems = None
             if name != sweep.baseline and (common := [seed for seed in base if seed in mine]):
                 over_seeds = paired.t_test([mine[seed] - base[seed] for seed in common])

@@ -22,7 +22,14 @@ _HOW = (
 _VERDICTS = (
     "moved: Holm's p below 0.05, and the interval over problems (if there is one) without 0. "
     "perhaps: p below 0.05 before Holm, or an interval over problems that holds 0; about one in "
-    "twenty comparisons without any effect says so. n = 1: one seed, nothing to test."
+    "twenty comparisons without any effect says so. same in every seed: a difference, 0 or "
+    "another, without any spread (a share that is 0 or 1 throughout, say), to which no test "
+    "applies. n = 1: one seed, nothing to test."
+)
+
+_INTERACTION = (
+    "A setting's difference is a mean over the other settings: one that depends on them shows in "
+    "the table of cells alone."
 )
 
 
@@ -53,6 +60,7 @@ def write(
         "notes": sweep.notes,
         "cells": [_plain(c) for c in cells],
         "settings": [_plain(c) for c in settings],
+        "power": [power(cells), power(settings)],
     }
     text = json.dumps(content, indent=2) + "\n"
     emergence.replace(folder / "comparison.json", text.encode())
@@ -71,7 +79,25 @@ def lines(sweep: ablations.Sweep, cells: Sequence[ablations.Comparison]) -> list
             mean = "-" if c.mean is None else f"{c.mean:.3f}"
             difference = f"   {_interval(c.seeds)}, {c.verdict}" if c.seeds else ""
             found.append(f"  {c.what:<{width}}  {mean:>6}{difference}")
+    weak = power(cells)
+    found += [f"note: {weak}"] if weak else []
     return found + [f"note: {note}" for note in sweep.notes]
+
+
+def power(found: Sequence[ablations.Comparison]) -> str:
+    """Returns what the tests over seeds of one table cannot see; "" where nothing was tested."""
+    tested = [c.seeds.num for c in found if c.seeds is not None and c.seeds.p is not None]
+    if not tested:
+        return ""
+    num, tests = max(tested), len(tested)  # comparisons that lack a seed see less still
+    alone = paired.needed(num, ablations.ALPHA)
+    first = paired.needed(num, ablations.ALPHA / tests)
+    return (
+        f"How weak the test is: with the {num} seeds of a comparison here (t, degrees of freedom: "
+        f"{num - 1}) a difference reaches p = {ablations.ALPHA} from {alone:.2g} standard "
+        f"deviations of its pairs on, and is the first to pass Holm's correction for the {tests} "
+        f"tests of the table from {first:.2g} on. Smaller effects go unseen, however real."
+    )
 
 
 def chunks(sweep: ablations.Sweep):
@@ -114,7 +140,8 @@ def _html(sweep, cells, settings, shown) -> str:
         f'<div class="notes"><ul>{notes}</ul></div>' if notes else "",
         "<h2>Which settings moved which metric</h2>",
         f'<div class="card">{_matrix(settings or cells)}</div>',
-        f'<p class="muted">Difference to the baseline [95% over seeds]. {_VERDICTS}</p>',
+        f'<p class="muted">Difference to the baseline [95% over seeds]. {_VERDICTS} '
+        f"{power(settings or cells)} {_INTERACTION if settings else ''}</p>",
         f'<div class="card">{_matrix(cells)}</div>' if settings else "",
         page.settings(sweep.groups),
         "<h2>Final values and differences</h2>",

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
+ROUNDING = 1e-9  # of differences, relative: what is less apart is equal
+
 
 class Paired(NamedTuple):
     """A mean difference; what n pairs cannot give is None."""
@@ -23,8 +25,8 @@ def t_test(difference_S, *, level: float = 0.95) -> Paired:
 
     difference_S: one difference per seed. It assumes independent seeds and differences that are
     about normal: with three seeds nothing can check that. One pair gives the mean alone; pairs
-    that are all equal give an interval without width and p only where they are 0. Raises
-    ValueError without a pair.
+    that are all equal (but for rounding) give an interval without width and p only where they are
+    0. Raises ValueError without a pair.
     """
     difference_S = np.asarray(difference_S, np.float64)
     num = difference_S.size
@@ -34,12 +36,25 @@ def t_test(difference_S, *, level: float = 0.95) -> Paired:
     if num == 1:
         return Paired(mean, None, None, None, 1)
     error = float(difference_S.std(ddof=1)) / math.sqrt(num)
+    largest = float(np.abs(difference_S).max())
+    if float(np.ptp(difference_S)) <= ROUNDING * largest:  # 0.3 - 0.2 is not 0.4 - 0.3 in floats
+        error = 0.0
     half = float(special.stdtrit(num - 1, (1 + level) / 2)) * error
     if error:
         p = 2 * float(special.stdtr(num - 1, -abs(mean) / error))
     else:
         p = None if mean else 1.0
     return Paired(mean, mean - half, mean + half, p, num)
+
+
+def needed(num: int, alpha: float) -> float:
+    """Returns how many standard deviations of its pairs a mean of num needs for t_test's p < alpha.
+
+    t(n - 1) / sqrt(n): what a test of so few pairs is blind to. Raises ValueError below two pairs.
+    """
+    if num < 2:
+        raise ValueError(f"num={num}: a test needs two pairs")
+    return float(special.stdtrit(num - 1, 1 - alpha / 2)) / math.sqrt(num)
 
 
 def bootstrap(

@@ -1,4 +1,4 @@
-"""What a child process does with one completion: every part of its reward, and its vote.
+"""What a child process does: a completion's reward by parts and its vote; votes compared.
 
 A `Grader` is sent to the children of rewards.pool by the names of the functions in it, so those
 must stand at the top level of a module (or be instances of a class that does).
@@ -25,7 +25,7 @@ class Grader:
     """Grades completions of one task under one reward configuration."""
 
     accuracy: Callable[[str | None, Any], verdict.Verdict]  # (answer, problem)
-    vote: Callable[[str | None], str | None]
+    vote: Callable[[str | None], str | None] | None
     tags: extract.Tags
     config: combine.RewardConfig
     seed: int  # of the random reward
@@ -59,12 +59,41 @@ class Grader:
             draw=(self.seed, step, problem.uid, sample),
             num_tokens=num_tokens,
         )
-        vote = self.vote(extract.answer(completion, self.tags))
+        vote = self.vote(extract.answer(completion, self.tags)) if self.vote else None
         if grade.outcome == verdict.Outcome.CRASH and not errors:
             named = sorted(grade.parts.keys() - set(combine.PARTS))
             errors = named or [f"{self.config.custom} gave no finite number"]
         parts = {name: float(value) for name, value in grade.parts.items()}
         return [float(grade.total), parts, int(grade.outcome), vote, "".join(errors[:1])]
+
+
+class Pair(NamedTuple):
+    """Two votes, of which a child says whether they are one answer."""
+
+    left: str
+    right: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Service:
+    """What a pool's children are for: grading a completion, and comparing two votes."""
+
+    grader: Grader
+    equal: Callable[[str, str], bool] | None
+
+    def __call__(self, *item: Any) -> Any:
+        """The answer to a Pair alone: whether its votes are one; else the grader's."""
+        if isinstance(item[0], Pair):
+            assert self.equal is not None
+            return bool(self.equal(*item[0]))
+        return self.grader(*item)
+
+
+def read_equal(result: pool.Result) -> verdict.Outcome:
+    """What a pool's Result of a Pair says: RIGHT for one answer, WRONG for two, or the failure."""
+    if result.failure is not None:
+        return result.failure
+    return verdict.Outcome.RIGHT if result.value else verdict.Outcome.WRONG
 
 
 def read(result: pool.Result, parts: Sequence[str]) -> Graded:

@@ -7,6 +7,7 @@ import pytest
 
 from r1_jax.core import types
 from r1_jax.evaluation import run
+from r1_jax.rewards import verdict
 
 G = 16
 PROBLEMS = [f"problem {i}" for i in range(7)]
@@ -119,19 +120,55 @@ def test_asked_for_ks_have_intervals_and_votes_are_taken_by_equality():
 
     settings = {"task": "toy", "num_samples": 4, "batch_size": 2, "ks": (1, 3)}
     by_spelling, _ = run.evaluate(PROBLEMS, sample, judge, **settings)
-    by_value, _ = run.evaluate(
-        PROBLEMS, sample, judge, equal=lambda a, b: a.lower() == b.lower(), **settings
-    )
+
+    def compare(pairs):
+        same = [a.lower() == b.lower() for a, b in pairs]
+        return [verdict.Outcome.RIGHT if one else verdict.Outcome.WRONG for one in same]
+
+    by_value, _ = run.evaluate(PROBLEMS, sample, judge, compare=compare, **settings)
     # The first three samples are a jury: a, A, x.
     assert by_spelling["cons@3"] == pytest.approx(2 / 3)  # a tie of three
     assert by_value["cons@3"] == 1.0
     for row in (by_spelling, by_value):
         assert row["pass@1"] == row["cons@1"] == 0.5
         assert row["pass@3"] == 1.0  # of four samples two are wrong: three hold a right one
-        assert row["pass@3_low"] == row["pass@3_high"] == 1.0
+        # All seven right: what is left is a share of others of up to 1 - 0.025^(1/7).
+        assert row["pass@3_low"] == pytest.approx(0.025 ** (1 / 7)) and row["pass@3_high"] == 1.0
+    # A is compared with a, x with a (A's class), in each of seven problems.
+    counts = {name: by_value[f"votes/{name}"] for name in ("compared", "timeout", "crash")}
+    assert counts == {"compared": 14, "timeout": 0, "crash": 0}
+    assert not any(name.startswith("votes/") for name in by_spelling)
+
+    def failing(pairs):
+        return [(verdict.Outcome.TIMEOUT, verdict.Outcome.CRASH)["x" in pair] for pair in pairs]
+
+    failed, _ = run.evaluate(PROBLEMS, sample, judge, compare=failing, **settings)
+    assert failed["cons@3"] == by_spelling["cons@3"]  # a comparison that failed joins nothing
+    assert (failed["votes/timeout"], failed["votes/crash"]) == (7, 14)
 
 
-def test_a_run_s_own_interval_is_the_plain_percentile():
+def test_answers_without_a_majority_have_no_cons():
+    def judge(batch, rollouts):
+        return run.Judged([True] * 16 * len(batch), None, {}, [{}] * 16 * len(batch))
+
+    def sample(batch):
+        blank_B = np.zeros(16 * len(batch), np.int32)
+        table_BT = blank_B[:, None]
+        return types.Rollouts(
+            table_BT, blank_B, blank_B + 1, table_BT.astype(np.float32), blank_B, blank_B, blank_B,
+            np.int32(0), np.int32(1),
+        )  # fmt: skip
+
+    row, _ = run.evaluate(
+        PROBLEMS, sample, judge, task="toy", num_samples=16, batch_size=2, ks=(1, 4)
+    )
+    assert row["pass@4"] == 1.0
+    assert {name: row[name] for name in row if name.startswith("cons")} == dict.fromkeys(
+        ("cons@16", "cons@1", "cons@1_low", "cons@1_high", "cons@4", "cons@4_low", "cons@4_high")
+    )
+
+
+def test_a_run_s_own_interval_is_that_of_its_problems():
     row, _, _ = _evaluate(7)
     low, high = run.pass_at_k.interval(RIGHT_PG.mean(axis=1))
     assert (row["pass@1_low"], row["pass@1_high"]) == (low, high)

@@ -61,6 +61,9 @@ def test_the_paper_s_protocol_of_evaluation():
     assert samples["aime_2024"] == samples["gpqa_diamond"] == 64 and samples["math_500"] == 16
     assert all(4 <= num <= 64 for num in samples.values())
     assert 64 in config.entries["aime_2024"].ks
+    assert samples["livecodebench"] == 8 and config.programs.require == "namespaces"
+    # A test may take `seconds`, and a problem has up to a hundred of them.
+    assert config.entries["livecodebench"].deadline_seconds > 100 * config.programs.seconds
     published = {name for name, entry in config.entries.items() if entry.task is None}
     assert published == set(benchmarks.BENCHMARKS)
     assert "--suite=configs/eval_paper.py" in (ALL[0].parent / "eval_paper.py").read_text()

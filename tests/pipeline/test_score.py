@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import time
 
 import numpy as np
 import pytest
@@ -56,10 +57,13 @@ def scorer():
     """Makes scorers, whose graders end with the test."""
     with contextlib.ExitStack() as stack:
 
-        def make(clock=None, seed=0, accuracy=toy_rewards.own_uid, graders=(), **reward):
+        def make(
+            clock=None, seed=0, accuracy=toy_rewards.own_uid, vote=toy_rewards.tagged, equal=None,
+            graders=(), **reward,
+        ):  # fmt: skip
             return stack.enter_context(
                 score.Scorer(
-                    dataclasses.replace(TASK, accuracy=accuracy),
+                    dataclasses.replace(TASK, accuracy=accuracy, vote=vote, equal=equal),
                     combine.RewardConfig(**reward),
                     TOKENS,
                     TAGS,
@@ -192,6 +196,23 @@ def test_judge_adds_votes_and_knows_what_is_right(scorer):
     assert judged.is_right == [True, False, False, True, False, True, False, True, True]
     assert judged.votes == ["v7", "v8", None, "v8", "vcrash", "v8", "v7", "v9", "v9"]
     assert judged.facts["reward/accuracy"] == pytest.approx(5 / 8)
+
+
+def test_votes_are_compared_in_children_that_a_hostile_answer_cannot_hold(scorer):
+    graders = {"deadline_seconds": 0.5, "workers": 2}
+    compare = scorer(equal=toy_rewards.hostile_equal, graders=graders).compare
+    pairs = [("7", " 7"), ("7", "hang"), ("8", "7"), ("die", "7"), ("raise", "7"), ("8", "8 ")]
+    start = time.monotonic()
+    assert compare(pairs) == [
+        Outcome.RIGHT, Outcome.TIMEOUT, Outcome.WRONG,
+        Outcome.CRASH, Outcome.CRASH, Outcome.RIGHT,
+    ]  # fmt: skip
+    assert time.monotonic() - start < 30  # and not for ever
+    assert scorer().compare is None
+
+
+def test_a_task_without_votes_has_none_to_compare(scorer):
+    assert scorer(vote=None).judge(PROMPTS, _rollouts(), 0).votes is None
 
 
 def test_a_custom_reward_that_does_not_exist_is_an_error_at_once(scorer):

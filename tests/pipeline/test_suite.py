@@ -155,6 +155,7 @@ def test_absent_files_stop_it_before_anything_is_sampled(run, toy):
             r"ks=\(5,\): each must lie in 1..n",
         ),
         ({"entries": {"gsm8k": {"num_samples": 0}}}, "samples must be >= 1"),
+        ({"entries": {"gsm8k": {"deadline_seconds": -1.0}}}, r"deadline_seconds=-1\.0 must be"),
         ({"entries": {"gsm8k": {}}, "max_response": 0}, "max_response=0"),
         ({"entries": {"gsm8k": {}}, "contamination": "refused"}, "did you mean 'refuse'"),
     ],
@@ -167,5 +168,5 @@ def test_suites_that_make_no_sense_are_refused(mapping, message):
 def test_more_problems_than_there_are_is_an_error(run):
     entry = suite.EntryConfig(num_problems=4)
     with pytest.raises(ValueError, match=r"gsm8k\.num_problems=4, but there are 3"):
-        suite.open_entry("gsm8k", entry, str(run.parent))
+        suite.open_entry("gsm8k", entry, _suite(run))
     assert len(benchmarks.load("gsm8k", run.parent).task.splits["test"]) == 3

@@ -1,5 +1,6 @@
 """A sweep's comparison on made-up runs whose differences are known."""
 
+import dataclasses
 import itertools
 import json
 
@@ -64,6 +65,7 @@ def test_problem_differences_are_those_of_the_samples(make_sweep):
         (0.001, 0.01, -0.1, "perhaps"),
         (0.01, 0.2, 0.1, "perhaps"),
         (0.2, 1.0, 0.1, "not told apart"),
+        (None, None, 0.1, "same in every seed"),
     ],
 )
 def test_a_verdict_asks_for_both_kinds_of_noise(p, adjusted, low, verdict):
@@ -71,6 +73,8 @@ def test_a_verdict_asks_for_both_kinds_of_noise(p, adjusted, low, verdict):
     problems = None if low is None else paired.Paired(0.2, low, 0.3, None, 9)
     one = ablations.Comparison("m", "a", "b", 0.5, 0.1, seeds, problems, adjusted)
     assert one.verdict == verdict
+    same = dataclasses.replace(one, seeds=paired.Paired(0.0, 0.0, 0.0, 1.0, 3))
+    assert same.verdict == "same in every seed"
 
 
 def test_a_setting_is_judged_over_the_other_keys(make_sweep):

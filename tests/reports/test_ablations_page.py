@@ -35,6 +35,8 @@ def test_the_page_tells_what_moved_with_n_and_provenance(make_sweep):
         "kl=2, seed 2: no rows",
         "0123456789ab",
         "grpo.kl_coef012",  # settings that differ
+        "with the 3 seeds of a comparison here (t, degrees of freedom: 2)",
+        "same in every seed",
     ):
         assert expected in text, expected
     assert "*" not in text

@@ -21,6 +21,11 @@ def test_what_one_pair_and_equal_pairs_can_say():
     assert paired.t_test([0.5]) == (0.5, None, None, None, 1)
     assert paired.t_test([0.0, 0.0]) == (0.0, 0.0, 0.0, 1.0, 2)
     assert paired.t_test([0.5, 0.5]).p is None
+    # Equal but for rounding, which once was a spread of 1e-17 and a p of 1e-32.
+    for pairs in ([0.1, 0.1, 0.1], [0.3 - 0.2, 0.4 - 0.3, 0.5 - 0.4]):
+        found = paired.t_test(pairs)
+        assert found.p is None and found.low == found.high == pytest.approx(0.1)
+    assert paired.t_test([0.1, 0.1, 0.1000001]).p is not None
     with pytest.raises(ValueError, match="S >= 1"):
         paired.t_test([])
     with pytest.raises(ValueError, match="P >= 1"):
@@ -58,3 +63,17 @@ def test_holm_never_makes_a_p_value_smaller_nor_changes_their_order(p_values):
     assert all(a is not None and p <= a <= 1 for p, a in zip(p_values, adjusted, strict=True))
     order = np.argsort(p_values, kind="stable")
     assert np.all(np.diff(np.array(adjusted)[order]) >= 0)
+
+
+def test_what_few_pairs_are_blind_to_is_t_over_the_root_of_n():
+    # Tables: t(0.975) is 4.3027 with 2 degrees, 2.7764 with 4; with 2 degrees t solves
+    # p = 1 - t / sqrt(2 + t^2), so that p = 0.05 / 16 has t = 17.86.
+    assert paired.needed(3, 0.05) == pytest.approx(4.3027 / 3**0.5, rel=1e-4)
+    assert paired.needed(5, 0.05) == pytest.approx(2.7764 / 5**0.5, rel=1e-4)
+    alpha = 0.05 / 16
+    t = paired.needed(3, alpha) * 3**0.5
+    assert 1 - t / (2 + t * t) ** 0.5 == pytest.approx(alpha, rel=1e-6)
+    spread = np.array([-1.0, 0.0, 1.0])  # a standard deviation of 1
+    assert paired.t_test(spread + paired.needed(3, alpha)).p == pytest.approx(alpha, rel=1e-6)
+    with pytest.raises(ValueError, match="two pairs"):
+        paired.needed(1, 0.05)

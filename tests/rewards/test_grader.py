@@ -43,3 +43,24 @@ def test_a_grading_that_did_not_end_is_a_failure_with_parts_of_0():
     assert found.grade == (0.0, {"accuracy": 0.0, "custom": 0.0}, verdict.Outcome.TIMEOUT)
     assert not found.grade.is_valid and found.vote is None
     assert found.error == "no verdict within 1 s"
+
+
+def test_a_service_grades_completions_and_compares_votes():
+    made = grader.Grader(toy_rewards.own_uid, None, TAGS, combine.RewardConfig(), seed=3)
+    service = pickle.loads(pickle.dumps(grader.Service(made, toy_rewards.hostile_equal)))
+    value = service(PROBLEM, chat.completion("", "7", TAGS), 5, 6)
+    found = grader.read(pool.Result(value, None, ""), ["accuracy", "format"])
+    assert found.grade.outcome == verdict.Outcome.RIGHT and found.vote is None
+    assert service(grader.Pair("1/2", "1 / 2")) is True
+    assert service(grader.Pair("1/2", "2")) is False
+
+
+def test_an_outcome_of_a_comparison_keeps_its_failure():
+    outcome = verdict.Outcome
+    for result, expected in (
+        (pool.Result(True, None, ""), outcome.RIGHT),
+        (pool.Result(False, None, ""), outcome.WRONG),
+        (pool.Result(None, outcome.TIMEOUT, "late"), outcome.TIMEOUT),
+        (pool.Result(None, outcome.CRASH, "ValueError"), outcome.CRASH),
+    ):
+        assert grader.read_equal(result) == expected

@@ -6,7 +6,8 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from r1_jax.data.tasks import choice, ifeval, mathematics, published, task
+from r1_jax.data.tasks import choice, ifeval, livecodebench, mathematics, published, task
+from r1_jax.rewards import sandbox
 
 
 class Benchmark(NamedTuple):
@@ -22,6 +23,7 @@ class _Kind:
     problems: Callable[..., Any]  # (source, records) -> prompts
     grader: Any  # the module with accuracy, ideal and vote
     equal: Callable[[str, str], bool] | None = None
+    is_code: bool = False  # its answers are programs: grader.Accuracy of a sandbox.SandboxConfig
 
 
 BENCHMARKS = {
@@ -34,16 +36,21 @@ BENCHMARKS = {
         _Kind(choice.GPQA_DIAMOND, choice.gpqa, choice),
         _Kind(choice.MMLU, choice.mmlu, choice),
         _Kind(ifeval.SOURCE, ifeval.problems, ifeval),
+        _Kind(livecodebench.SOURCE, livecodebench.problems, livecodebench, is_code=True),
     )
 }
 
 
-def load(name: str, data_dir: str | pathlib.Path) -> Benchmark:
+def load(
+    name: str, data_dir: str | pathlib.Path, programs: sandbox.SandboxConfig | None = None
+) -> Benchmark:
     """The benchmark `name`, read from the folder data_dir/name.
 
-    Raises ValueError for an unknown name, for files that are absent (naming them, and what they are
-    published as) or no records of this benchmark.
+    programs: where answers that are programs run. Raises ValueError for an unknown name, for files
+    that are absent (naming them, and what they are published as) or no records of this benchmark,
+    and for a benchmark of programs on a machine whose sandbox does not reach programs.require.
     """
+    programs = programs or sandbox.SandboxConfig()
     if name not in BENCHMARKS:
         near = difflib.get_close_matches(name, BENCHMARKS, n=1, cutoff=0)[0]
         raise ValueError(
@@ -51,6 +58,8 @@ def load(name: str, data_dir: str | pathlib.Path) -> Benchmark:
             f"{', '.join(sorted(BENCHMARKS))}"
         )
     kind = BENCHMARKS[name]
+    if kind.is_code:
+        sandbox.require(programs)
     folder = pathlib.Path(data_dir).expanduser() / name
     found = kind.problems(kind.source, published.records(kind.source, folder))
     prompts, num_left_out = found if isinstance(found, tuple) else (found, 0)
@@ -60,7 +69,7 @@ def load(name: str, data_dir: str | pathlib.Path) -> Benchmark:
     made = task.Task(
         name=name,
         splits={"test": prompts},
-        accuracy=grader.accuracy,
+        accuracy=grader.Accuracy(programs) if kind.is_code else grader.accuracy,
         ideal=grader.ideal,
         vote=grader.vote,
         markers=(),

@@ -63,9 +63,7 @@ def ideal(prompt: task.Prompt) -> str:
     raise ValueError(f"ifeval has no worked answer to {prompt.question[:60]!r}")
 
 
-def vote(answer: str | None) -> str | None:
-    """None: texts that follow instructions have no majority."""
-    return None
+vote = None  # texts that follow instructions have no majority
 
 
 def _compare(count: int, relation: str, bound: int) -> bool:

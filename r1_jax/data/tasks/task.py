@@ -27,7 +27,8 @@ class Task:
     splits: Mapping[str, Sequence[Prompt]]  # "train", "validation", "test": random access, lazy
     accuracy: Callable[[str | None, Prompt], verdict.Verdict]  # of the answer's text, if any
     ideal: Callable[[Prompt], str]  # an answer that earns the full accuracy reward
-    vote: Callable[[str | None], str | None]  # the key under which an answer votes; None: no vote
+    # the key under which an answer votes, None for no vote; no function: answers have no majority
+    vote: Callable[[str | None], str | None] | None
     markers: tuple[str, ...]  # words that show reflection in this task, counted apart
     # whether two voting keys are one answer; None: where they are spelt alike
     equal: Callable[[str, str], bool] | None = None

@@ -7,10 +7,16 @@ import pickle
 import pytest
 
 from r1_jax.data.tasks import benchmarks
-from r1_jax.rewards import verdict
+from r1_jax.rewards import sandbox, verdict
 
 GPQA = ["Question", "Correct Answer", *(f"Incorrect Answer {i}" for i in (1, 2, 3))]
 IFEVAL = {"prompt": "No commas", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+LIVECODEBENCH = {
+    "question_content": "Twice.",
+    "contest_date": "2024-09-07T00:00:00",
+    "public_test_cases": '[{"input": "4", "output": "8", "testtype": "stdin"}]',
+    "private_test_cases": "[]",
+}
 FILES = {  # benchmark -> (file, rows, an answer that is right)
     "aime_2024": ("a.jsonl", [{"problem": "p", "answer": "025"}], "25"),
     "aime_2025": ("aime2025-I.jsonl", [{"question": "p", "answer": "70"}], "\\boxed{70}"),
@@ -19,6 +25,7 @@ FILES = {  # benchmark -> (file, rows, an answer that is right)
     "gpqa_diamond": ("gpqa_diamond.csv", [GPQA, ["q?", "r", "w1", "w2", "w3"]], None),
     "mmlu": ("test/law_test.csv", [["q?", "1", "2", "3", "4", "D"]], "Answer: D"),
     "ifeval": ("input_data.jsonl", [IFEVAL], "none here"),
+    "livecodebench": ("test6.jsonl", [LIVECODEBENCH], "print(2 * int(input()))"),
 }
 
 
@@ -36,7 +43,8 @@ def test_from_the_published_file_to_a_verdict(name, tmp_path):
             csv.writer(out).writerows(rows)
     else:
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = benchmarks.load(name, tmp_path)
+    programs = sandbox.SandboxConfig(require=sandbox.level())
+    found = benchmarks.load(name, tmp_path, programs)
     (prompt,) = found.task.splits["test"]
     assert (found.task.name, found.num_left_out) == (name, 0)
     right = right or found.task.ideal(prompt)
