@@ -21,7 +21,8 @@ MAX_CHARS = 1 << 16  # of a program
 _FENCE = re.compile(r"^```[^\n`]*\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
 # Runs after the program, in its namespace. Only the result goes out: prints of the program's own,
 # to a descriptor that was closed for it, do not.
-_BEFORE = "import os as _os\n_out = _os.dup(1)\n_os.dup2(_os.open('/dev/null', _os.O_WRONLY), 1)\n"
+# (Standard error goes nowhere already, and nothing else can be opened for writing everywhere.)
+_BEFORE = "import os as _os\n_out = _os.dup(1)\n_os.dup2(2, 1)\n"
 _AFTER = """
 import json as _json
 _result = {function}(*_json.loads(open(0).read()))

@@ -122,7 +122,7 @@ def test_programs_are_graded_in_the_pool_s_children():
     problem = SimpleNamespace(uid=0, question="", reference=SUM)
     answers = [READS + "print(a + b)", "while True: pass", READS + "print(a - b)"]
     items = [(problem, chat.completion("", a, chat.Tags()), 0, 0) for a in answers]
-    graders = pool.GraderPool(grade, pool.GraderConfig(workers=2))
+    graders = pool.GraderPool(grade, pool.GraderConfig(workers=2, processes=True))
     found = [grader.read(result, []).grade.outcome.name for result in graders.submit(items)()]
     graders.close()
     assert found == ["RIGHT", "WRONG", "WRONG"]
@@ -132,7 +132,7 @@ def test_programs_are_graded_in_the_pool_s_children():
 def test_a_program_ends_with_the_grader_that_runs_it():
     marked = f"import time\ntime.sleep({10**6 + os.getpid()})"
     accuracy = code.Accuracy(sandbox.SandboxConfig(seconds=60.0))
-    graders = pool.GraderPool(accuracy, pool.GraderConfig(deadline_seconds=1.0))
+    graders = pool.GraderPool(accuracy, pool.GraderConfig(deadline_seconds=1.0, processes=True))
     (found,) = graders.submit([(marked, SimpleNamespace(reference=SUM))])()
     assert found.failure == verdict.Outcome.TIMEOUT
     until = time.monotonic() + 5
