@@ -17,7 +17,7 @@ from r1_jax.evaluation import contamination
 from r1_jax.evaluation import run as evaluation
 from r1_jax.metrics import clock as metrics_clock
 from r1_jax.metrics import jsonl
-from r1_jax.pipeline import assemble, experiment, policy, r1_zero
+from r1_jax.pipeline import assemble, experiment, policy, programs, r1_zero
 from r1_jax.pipeline import score as scoring
 from r1_jax.sampling import logits as sampling_logits
 from r1_jax.sharding import mesh as meshes
@@ -151,12 +151,16 @@ def evaluate(
     opened = {
         name: open_entry(name, entry, suite.data_dir) for name, entry in suite.entries.items()
     }
+    equipped = {
+        name: programs.equip(found.task, config.sandbox, config.graders)
+        for name, found in opened.items()
+    }
     overlap = overlaps(config, suite, opened)
     stage, params, step = policy.restore(run, config, step)
     for name, entry in suite.entries.items():
         task, problems, num_left_out = opened[name]
         sample = _sampler(config, suite, entry, stage, params, step, name)
-        with _scorer(task, config, stage.tokens) as scorer, meshes.activate(stage.mesh):
+        with _scorer(equipped[name], config, stage.tokens) as scorer, meshes.activate(stage.mesh):
             row, samples = evaluation.evaluate(
                 problems,
                 sample,
@@ -175,19 +179,21 @@ def evaluate(
             "num_left_out": num_left_out,
             "contamination/share": None if found is None else found.share,
         }
+        if equipped[name].level is not None:
+            about["sandbox"] = equipped[name].level
         about |= {f"sampling/{k}": v for k, v in build.to_dict(suite.sampling).items()}
         yield Scored(name, about | row, samples)
 
 
-def _scorer(task, config, tokens) -> scoring.Scorer:
+def _scorer(equipped: programs.Equipped, config, tokens) -> scoring.Scorer:
     return scoring.Scorer(
-        task,
+        equipped.task,
         config.reward,
         tokens,
         config.tags,
         seed=config.seed,
         clock=metrics_clock.Clock(),
-        graders=config.graders,
+        graders=equipped.graders,
     )
 
 
@@ -254,7 +260,8 @@ def regrade(
     rollouts = _as_rollouts(stored, step)
     texts = _StoredTexts([row["completion"] for row in stored])
     # All at once: nothing is padded or compiled here.
-    with _scorer(task, config, texts) as scorer:
+    equipped = programs.equip(task, config.sandbox, config.graders)
+    with _scorer(equipped, config, texts) as scorer:
         row, samples = evaluation.evaluate(
             problems,
             lambda batch: rollouts,

@@ -69,7 +69,8 @@ class SandboxConfig:
     """What a program may use, and how well it must be shut in."""
 
     require: Level = "namespaces"  # the least level; below it, no run
-    seconds: float = 6.0  # wall clock
+    seconds: float = 6.0  # wall clock of one run
+    total_seconds: float = 8.0  # and of all runs of one answer, each a test
     memory_mb: int = 512  # MiB a process
     max_processes: int = 16  # threads included
     output_kb: int = 256  # KiB of standard output
@@ -79,8 +80,9 @@ class SandboxConfig:
         for name in ("memory_mb", "max_processes", "output_kb", "files_mb"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        if not 0 < self.seconds < math.inf:
-            raise ValueError(f"seconds={self.seconds} must be positive and finite")
+        for name in ("seconds", "total_seconds"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)} must be positive and finite")
 
 
 class Ended(NamedTuple):

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from r1_jax.data.tasks import choice, ifeval, mathematics, published, task
+from r1_jax.data.tasks import choice, ifeval, livecodebench, mathematics, published, task
 
 
 class Benchmark(NamedTuple):
@@ -34,6 +34,7 @@ BENCHMARKS = {
         _Kind(choice.GPQA_DIAMOND, choice.gpqa, choice),
         _Kind(choice.MMLU, choice.mmlu, choice),
         _Kind(ifeval.SOURCE, ifeval.problems, ifeval),
+        _Kind(livecodebench.SOURCE, livecodebench.problems, livecodebench),
     )
 }
 

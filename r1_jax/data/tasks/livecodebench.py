@@ -1,4 +1,4 @@
-"""LiveCodeBench's code generation records -> problems with their tests; no grader is here."""
+"""LiveCodeBench's code generation records -> problems with their tests, and their grader."""
 
 import base64
 import binascii
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from r1_jax.data.tasks import published, task
+from r1_jax.rewards import code
 
 SOURCE = published.Source(
     "livecodebench",
@@ -17,6 +18,7 @@ SOURCE = published.Source(
     "livecodebench/code_generation_lite, test.jsonl to test6.jsonl",
 )
 MAX_BYTES = 1 << 29  # of one problem's tests, unpacked
+accuracy = code.Accuracy()
 
 
 def problems(
@@ -55,6 +57,16 @@ def problems(
             f"{source.name}: none of {len(found)} records is of a contest from {first} to {last}"
         )
     return prompts
+
+
+def ideal(prompt: task.Prompt) -> str:
+    """Raises ValueError: no solutions are published."""
+    raise ValueError(f"{SOURCE.name} has no worked program for problem {prompt.uid}")
+
+
+def vote(answer: str | None) -> str | None:
+    """The program itself: two that are written differently are two answers."""
+    return code.program(answer)
 
 
 def _question(question: str, starter: str) -> str:

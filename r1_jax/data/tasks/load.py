@@ -2,12 +2,16 @@
 
 import dataclasses
 import difflib
+import hashlib
+import pathlib
 
 from r1_jax.data import sources
 from r1_jax.data.tasks import arithmetic as arithmetic_task
+from r1_jax.data.tasks import code as code_task
 from r1_jax.data.tasks import countdown as countdown_task
 from r1_jax.data.tasks import reasoning_gym as reasoning_gym_task
 from r1_jax.data.tasks import task
+from r1_jax.rewards import code as code_reward
 from r1_jax.rewards import countdown as countdown_reward
 
 
@@ -27,7 +31,8 @@ class TaskConfig:
     num_train: int = 8192
     num_validation: int = 1024
     num_test: int = 1024
-    dataset: str = ""  # reasoning_gym: which of its data sets, such as "gsm_symbolic"
+    # reasoning_gym: which of its data sets, such as "gsm_symbolic"; code: your file of problems
+    dataset: str = ""
     seed: int = 0  # another seed draws other problems; none ever changes its split
 
     @property
@@ -112,7 +117,38 @@ def reasoning_gym(config: TaskConfig) -> task.Task:
     )
 
 
-TASKS = {"countdown": countdown, "arithmetic": arithmetic, "reasoning_gym": reasoning_gym}
+def code(config: TaskConfig) -> task.Task:
+    """Problems of a file that are solved by programs."""
+    path = pathlib.Path(config.dataset).expanduser()
+    if not path.is_file():
+        raise ValueError(
+            f"dataset={config.dataset!r} is no file; name=code reads its problems from one, a line "
+            "of JSON each (data/tasks/code.py says how)"
+        )
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    splits = sources.open_or_prepare(
+        "code",
+        {"file": digest, **config.sizes, "seed": config.seed},
+        config.data_dir,
+        lambda: code_task.problems(code_task.read(path), config.sizes, config.seed),
+    )
+    return task.Task(
+        name=f"code/{path.stem}",
+        splits=splits,
+        accuracy=code_reward.Accuracy(),
+        ideal=code_task.ideal,
+        vote=code_task.vote,
+        markers=code_task.MARKERS,
+    )
+
+
+TASKS = {
+    "countdown": countdown,
+    "arithmetic": arithmetic,
+    "reasoning_gym": reasoning_gym,
+    "code": code,
+}
+WITH_DATASET = ("reasoning_gym", "code")
 
 
 def load(config: TaskConfig) -> task.Task:
@@ -127,10 +163,10 @@ def load(config: TaskConfig) -> task.Task:
             f"name={config.name!r} is no task; did you mean {near!r}? "
             f"There are {', '.join(sorted(TASKS))}"
         )
-    if config.dataset and config.name != "reasoning_gym":
+    if config.dataset and config.name not in WITH_DATASET:
         raise ValueError(
-            f"dataset={config.dataset!r} is only read by name='reasoning_gym', not by "
-            f"name={config.name!r}; set the one or clear the other"
+            f"dataset={config.dataset!r} is only read by name='reasoning_gym' and name='code', not "
+            f"by name={config.name!r}; set the one or clear the other"
         )
     if not config.data_dir:
         raise ValueError("data_dir='' names no folder; '.' is the working directory")

@@ -1,15 +1,21 @@
 """Every benchmark of the table from a file in its published format, to a verdict."""
 
 import csv
+import dataclasses
 import json
 import pickle
 
 import pytest
 
 from r1_jax.data.tasks import benchmarks
-from r1_jax.rewards import verdict
+from r1_jax.rewards import code, sandbox, verdict
 
 GPQA = ["Question", "Correct Answer", *(f"Incorrect Answer {i}" for i in (1, 2, 3))]
+LCB = {
+    "question_content": "Add one.", "contest_date": "2024-09-07", "starter_code": "",
+    "public_test_cases": [{"input": "1", "output": "2", "testtype": "stdin"}],
+    "private_test_cases": [], "metadata": "{}",
+}  # fmt: skip
 IFEVAL = {"prompt": "No commas", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
 FILES = {  # benchmark -> (file, rows, an answer that is right)
     "aime_2024": ("a.jsonl", [{"problem": "p", "answer": "025"}], "25"),
@@ -18,6 +24,7 @@ FILES = {  # benchmark -> (file, rows, an answer that is right)
     "gsm8k": ("test.jsonl", [{"question": "q", "answer": "so\n#### 18"}], "18"),
     "gpqa_diamond": ("gpqa_diamond.csv", [GPQA, ["q?", "r", "w1", "w2", "w3"]], None),
     "mmlu": ("test/law_test.csv", [["q?", "1", "2", "3", "4", "D"]], "Answer: D"),
+    "livecodebench": ("test.jsonl", [LCB], "print(int(input()) + 1)"),
     "ifeval": ("input_data.jsonl", [IFEVAL], "none here"),
 }
 
@@ -37,6 +44,10 @@ def test_from_the_published_file_to_a_verdict(name, tmp_path):
     else:
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = benchmarks.load(name, tmp_path)
+    if name == "livecodebench":
+        config = sandbox.SandboxConfig(require=sandbox.level())
+        task = dataclasses.replace(found.task, accuracy=code.Accuracy(config))
+        found = found._replace(task=task)
     (prompt,) = found.task.splits["test"]
     assert (found.task.name, found.num_left_out) == (name, 0)
     right = right or found.task.ideal(prompt)
