@@ -30,6 +30,7 @@ setuptools.setup(
         "reasoning-gym>=0.1.25",  # tasks
         "math-verify[antlr4_13_2]>=0.9",  # reads LaTeX answers
         "sympy>=1.14",  # what they are read into
+        "pyseccomp>=0.1.2",  # system calls refused to graders and programs; needs libseccomp2
         "matplotlib>=3.11",  # plots
         "tensorboardX>=2.6.5",  # TensorBoard files
         "tqdm>=4.70",  # progress

@@ -37,6 +37,7 @@ ROOM_TESTS = {  # what a whole room does, in no one module
     "pipeline/test_configs.py",  # the files in configs/
     "reports/test_browser.py",
     "rewards/test_hostile.py",  # every reward against the same completions
+    "rewards/test_hostile_programs.py",
     "training/test_filtered.py",
 }
 

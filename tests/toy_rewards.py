@@ -3,6 +3,9 @@
 import os
 import pathlib
 import signal
+import socket
+import subprocess
+import threading
 import time
 
 from r1_jax.rewards import verdict
@@ -112,6 +115,24 @@ def act(what: str, *values):
             time.sleep(600)
         pathlib.Path(values[0]).write_text(str(pid))
         time.sleep(600)
+    if what == "socket":
+        with socket.socket(*values):
+            return "open"
+    if what == "pair":
+        return [end.fileno() > 0 for end in socket.socketpair()]
+    if what == "run":
+        return subprocess.run(["true"]).returncode
+    if what == "become":
+        os.execv("/bin/true", ["true"])
+    if what == "signal":
+        os.kill(*values)
+        return "sent"
+    if what == "thread":
+        found = []
+        thread = threading.Thread(target=lambda: found.append("ran"))
+        thread.start()
+        thread.join()
+        return found
     if what == "speak":  # on whatever is open, as no worker would
         for descriptor in range(3, 64):
             try:

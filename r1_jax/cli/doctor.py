@@ -193,9 +193,13 @@ def isolation():
     """
     from r1_jax.rewards import sandbox  # of a newer Python than this file
 
-    if sandbox.level() == "namespaces":
-        return Finding("sandbox", "namespaces")
-    return Finding("sandbox", "limits", "install bubblewrap to grade programs nobody trusts")
+    reached = sandbox.level()
+    if reached == "namespaces":
+        return Finding("sandbox", reached)
+    way_out = "install bubblewrap to grade programs nobody trusts"
+    if reached == "limits":
+        way_out += "; libseccomp2, to keep graders from network and processes"
+    return Finding("sandbox", reached, way_out)
 
 
 def wants_cpu():

@@ -7,6 +7,7 @@ from r1_jax.data.tasks import load
 from r1_jax.evaluation import run as evaluation
 from r1_jax.models import config as model_config
 from r1_jax.rewards import combine, pool
+from r1_jax.rewards import sandbox as sandboxes
 from r1_jax.sampling import logits as sampling_logits
 from r1_jax.text import chat
 from r1_jax.training import optim as optimizers
@@ -64,5 +65,6 @@ class ExperimentConfig:
     grpo: switches.GRPOConfig = dataclasses.field(default_factory=switches.GRPOConfig)
     reward: combine.RewardConfig = dataclasses.field(default_factory=combine.RewardConfig)
     graders: pool.GraderConfig = dataclasses.field(default_factory=pool.GraderConfig)
+    sandbox: sandboxes.SandboxConfig = dataclasses.field(default_factory=sandboxes.SandboxConfig)
     eval: evaluation.EvalConfig = dataclasses.field(default_factory=evaluation.EvalConfig)
     checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)

@@ -9,7 +9,7 @@ from r1_jax.checkpoints import atomic, store, weights
 from r1_jax.core import build, keys
 from r1_jax.data.tasks import load
 from r1_jax.metrics import clock as metrics_clock
-from r1_jax.pipeline import assemble, experiment, r1_zero, supervised
+from r1_jax.pipeline import assemble, experiment, programs, r1_zero, supervised
 from r1_jax.pipeline import score as scoring
 from r1_jax.sampling import engine
 from r1_jax.sharding import mesh as meshes
@@ -68,7 +68,10 @@ def evaluate(
     `config` is the run's own, or that with other eval, sampling, task or reward settings.
     """
     stage, params, step = restore(run, config, step)
-    task = load.load(config.task)
+    task, graders, level = equipped = programs.equip(
+        load.load(config.task), config.sandbox, config.graders
+    )
+    programs.refuse_unread(equipped, config.sandbox)
     scorer = scoring.Scorer(
         task,
         config.reward,
@@ -76,7 +79,7 @@ def evaluate(
         config.tags,
         seed=config.seed,
         clock=metrics_clock.Clock(),
-        graders=config.graders,
+        graders=graders,
     )
     with scorer, meshes.activate(stage.mesh):
         group = config.eval.num_samples
@@ -85,7 +88,7 @@ def evaluate(
         held_out = r1_zero.evaluator(config, task, generate, scorer, encode)
         key = keys.at(keys.root(config.seed), "eval", step)
         row, samples = held_out(params, step, key, is_end=True)
-    return {"step": step} | row, samples
+    return {"step": step} | row | ({"sandbox": level} if level else {}), samples
 
 
 def generate(

@@ -20,7 +20,7 @@ from r1_jax.evaluation import run as evaluation
 from r1_jax.metrics import clock as metrics_clock
 from r1_jax.metrics import compilations, jsonl, progress
 from r1_jax.metrics import log as metrics_log
-from r1_jax.pipeline import assemble, experiment
+from r1_jax.pipeline import assemble, experiment, programs
 from r1_jax.pipeline import score as scoring
 from r1_jax.rl import diagnostics
 from r1_jax.sampling import engine
@@ -103,17 +103,19 @@ def run(config: experiment.ExperimentConfig, workdir: str | pathlib.Path) -> boo
     """
     workdir = pathlib.Path(workdir)
     same_run(workdir, config)
-    task = load.load(config.task)
+    equipped = programs.equip(load.load(config.task), config.sandbox, config.graders)
+    programs.refuse_unread(equipped, config.sandbox)
     stage = assemble.setup(config, config.grpo.num_steps)
     with (
         meshes.activate(stage.mesh),
         store.Store(workdir / "checkpoints", keep=config.checkpoint.keep) as checkpoints,
         compilations.Counter() as counter,
     ):
-        return _run(config, workdir, task, stage, checkpoints, counter)
+        return _run(config, workdir, equipped, stage, checkpoints, counter)
 
 
-def _run(config, workdir, task, stage, checkpoints, counter) -> bool:
+def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
+    task = equipped.task
     seed, cfg = config.seed, config.grpo
     prompts = batches.Batches(
         task.splits["train"], batch_size=cfg.prompts_per_rollout, seed=config.seed
@@ -142,7 +144,7 @@ def _run(config, workdir, task, stage, checkpoints, counter) -> bool:
             return False  # else it was killed in its last evaluation
 
     clock = metrics_clock.Clock(host["seconds"])
-    programs = assemble.make_programs(config, stage.mesh, stage.tokens, stage.tx, stage.shardings)
+    compiled = assemble.make_programs(config, stage.mesh, stage.tokens, stage.tx, stage.shardings)
     scorer = scoring.Scorer(
         task,
         config.reward,
@@ -150,12 +152,12 @@ def _run(config, workdir, task, stage, checkpoints, counter) -> bool:
         config.tags,
         seed=seed,
         clock=clock,
-        graders=config.graders,
+        graders=equipped.graders,
     )
     root = keys.root(seed)
 
     to_batch = partial(encode, config, stage.tokens)
-    sample = programs.generate
+    sample = compiled.generate
     if config.eval.num_samples != cfg.group_size:  # else one program serves both
         sample = assemble.make_generate(config, stage.mesh, stage.tokens, config.eval.num_samples)
     held_out = evaluator(config, task, sample, scorer, to_batch)
@@ -173,7 +175,7 @@ def _run(config, workdir, task, stage, checkpoints, counter) -> bool:
             host["preflight"] = preflight.check(
                 cfg,
                 state.params,
-                programs,
+                compiled,
                 problems,
                 to_batch(problems),
                 scorer.start,
@@ -188,7 +190,8 @@ def _run(config, workdir, task, stage, checkpoints, counter) -> bool:
             parents=stage.parents,
             seconds=clock.totals(),
         )
-        manifest.write(workdir / "manifest.json", record | {"preflight": host["preflight"]})
+        record |= {"preflight": host["preflight"], "sandbox": equipped.level}
+        manifest.write(workdir / "manifest.json", record)
 
     claim(workdir, config, stage.tokens)
     with (
@@ -247,6 +250,8 @@ def _run(config, workdir, task, stage, checkpoints, counter) -> bool:
             write_manifest()
 
         write_manifest()
+        if equipped.level is not None:
+            bar.note(f"sandbox: programs run at level {equipped.level}")
         bar.note("pre-flight: " + ", ".join(f"{k} {v:.3g}" for k, v in host["preflight"].items()))
         if latest is None and host["preflight"]["pass_rate"] <= diagnostics.ALMOST_NONE:
             bar.note("pre-flight: almost no right answer to learn from; format alone may be learnt")
@@ -254,7 +259,7 @@ def _run(config, workdir, task, stage, checkpoints, counter) -> bool:
             cfg,
             state,
             reference,
-            programs,
+            compiled,
             grpo.Hooks(next_prompts, scorer.start, log_row, evaluate, save),
             seed=seed,
             clock=clock,

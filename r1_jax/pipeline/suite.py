@@ -18,7 +18,7 @@ from r1_jax.evaluation import contamination
 from r1_jax.evaluation import run as evaluation
 from r1_jax.metrics import clock as metrics_clock
 from r1_jax.metrics import jsonl
-from r1_jax.pipeline import assemble, experiment, policy, r1_zero
+from r1_jax.pipeline import assemble, experiment, policy, programs, r1_zero
 from r1_jax.pipeline import score as scoring
 from r1_jax.rewards import sandbox
 from r1_jax.sampling import logits as sampling_logits
@@ -158,12 +158,16 @@ def evaluate(
     with intervals, `num_left_out` and `contamination/share` (null: not compared).
     """
     opened = {name: open_entry(name, entry, suite) for name, entry in suite.entries.items()}
+    equipped = {
+        name: _equip(opened[name].task, config, suite, entry)
+        for name, entry in suite.entries.items()
+    }
     overlap = overlaps(config, suite, opened)
     stage, params, step = policy.restore(run, config, step)
     for name, entry in suite.entries.items():
-        task, problems, num_left_out = opened[name]
+        _, problems, num_left_out = opened[name]
         sample = _sampler(config, suite, entry, stage, params, step, name)
-        with _scorer(task, config, stage.tokens, entry) as scorer, meshes.activate(stage.mesh):
+        with _scorer(equipped[name], config, stage.tokens) as scorer, meshes.activate(stage.mesh):
             row, samples = evaluation.evaluate(
                 problems,
                 sample,
@@ -182,22 +186,33 @@ def evaluate(
             "num_left_out": num_left_out,
             "contamination/share": None if found is None else found.share,
         }
+        if equipped[name].level is not None:
+            about["sandbox"] = equipped[name].level
         about |= {f"sampling/{k}": v for k, v in build.to_dict(suite.sampling).items()}
         yield Scored(name, about | row, samples)
 
 
-def _scorer(task, config, tokens, entry: EntryConfig | None) -> scoring.Scorer:
+def _equip(
+    task: tasks.Task,
+    config: experiment.ExperimentConfig,
+    suite: SuiteConfig | None,
+    entry: EntryConfig | None,
+) -> programs.Equipped:
     graders = config.graders
     if entry is not None and entry.deadline_seconds:
         graders = dataclasses.replace(graders, deadline_seconds=entry.deadline_seconds)
+    return programs.equip(task, config.sandbox if suite is None else suite.programs, graders)
+
+
+def _scorer(equipped: programs.Equipped, config, tokens) -> scoring.Scorer:
     return scoring.Scorer(
-        task,
+        equipped.task,
         config.reward,
         tokens,
         config.tags,
         seed=config.seed,
         clock=metrics_clock.Clock(),
-        graders=graders,
+        graders=equipped.graders,
     )
 
 
@@ -264,7 +279,8 @@ def regrade(
     rollouts = _as_rollouts(stored, step)
     texts = _StoredTexts([row["completion"] for row in stored])
     # All at once: nothing is padded or compiled here.
-    with _scorer(task, config, texts, entry) as scorer:
+    equipped = _equip(task, config, suite, entry)
+    with _scorer(equipped, config, texts) as scorer:
         row, samples = evaluation.evaluate(
             problems,
             lambda batch: rollouts,

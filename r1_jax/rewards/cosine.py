@@ -1,9 +1,13 @@
 """The cosine reward: short when right, long when wrong (arXiv 2502.03373).
 
-Range [-10, 2]. The wave is the paper's; the five values below are ours to answer for: they have not
-been checked against its tables. Needs the length in tokens. Known hacks: a wrong answer that
-is padded to just below the limit loses nothing, so the paper pairs it with a repetition penalty
-(rewards.repetition); a limit that most completions reach makes everything -10.
+Range [-10, 2]. Checked: the five values below are those of the authors' own run scripts for their
+sections 4.2 (with the repetition penalty) and 4.5 (without), github.com/eddycmu/demystify-long-cot
+at 29fddcc: 2 and 1 when right, -10 and 0 when wrong, -10 at the limit, which there are 14,336
+generated tokens. Their section 4.3 has three other sets. Not checked: the tables of the paper, and
+their code of the wave itself; the latter is written from its description. Needs the length in
+tokens. Known hacks: a wrong answer that is padded to just below the limit loses nothing, so they
+pair it with a repetition penalty (rewards.repetition); a limit that most completions reach makes
+everything -10.
 """
 
 import math

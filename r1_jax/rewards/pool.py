@@ -39,6 +39,8 @@ class GraderConfig:
     deadline_seconds: float = 10.0  # wall clock, per item
     memory_mb: int = 1024  # MiB that grading may add to what a child's imports take
     recycle_after: int = 10_000  # items, then a fresh child takes over
+    network: bool = False  # whether they may open sockets, for a custom reward that asks a server
+    processes: bool = False  # whether they may start some; those of a task of programs may
     # Of a step's completions; a run with more timeouts, crashes and bad references stops.
     max_failure_share: float = 0.1
 
@@ -159,7 +161,13 @@ class GraderPool:
             ) from error
         self._config = config
         self._batches: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
-        setup = worker.Setup(pickled, config.deadline_seconds, config.memory_mb << 20)
+        setup = worker.Setup(
+            pickled,
+            config.deadline_seconds,
+            config.memory_mb << 20,
+            config.network,
+            config.processes,
+        )
         children = [_Child(setup, config.recycle_after) for _ in range(config.workers)]
         for i, child in enumerate(children):
             threading.Thread(

@@ -6,9 +6,12 @@ Started clean, so it holds no device and no thread of its parent's. Its first me
 every later one a pickled list of argument tuples. It answers a line of JSON each: [value, ""], or
 [null, what was raised].
 
-Limits on itself (Linux): memory, processor seconds, processes, written files and an alarm, in case
-the parent that should kill it is gone. They are soft limits: they hold hostile *text* whose grading
-runs away, not hostile code, for which there is rewards.sandbox.
+Limits on itself (Linux): memory, processor seconds, processes, the size of written files and an
+alarm, in case the parent that should kill it is gone; and, with libseccomp, a filter of system
+calls: no sockets but the one it was given, no other process or program, no signal to another
+(rewards.syscalls; `Setup` says what stays open). The limits are soft, and files can be read and
+written: they hold hostile *text* whose grading runs away or evaluates it, not hostile code, for
+which there is rewards.sandbox.
 """
 
 import json
@@ -23,6 +26,8 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from r1_jax.rewards import launch, syscalls
+
 LENGTH = struct.Struct("!Q")  # before every message to a child
 MAX_REPLY = 1 << 20  # bytes of one item's answer; a longer one is an error
 MAX_PROCESSES = 1024  # that a grader, and what else this user starts meanwhile, may add
@@ -35,6 +40,8 @@ class Setup(NamedTuple):
     function: bytes  # pickled: called with each item's arguments, returns what JSON can write
     deadline_seconds: float
     memory_bytes: int  # beyond what the imports of `function` take
+    network: bool = False  # whether it may open sockets
+    processes: bool = False  # whether it may start processes
 
 
 def main(words: list[str]) -> None:
@@ -48,6 +55,9 @@ def main(words: list[str]) -> None:
         return
     _silence()
     _limit(setup.memory_bytes)
+    calls = syscalls.of_grader(network=setup.network, processes=setup.processes)
+    if calls is not None and not (setup.network and setup.processes):
+        launch.filter_calls(calls)
     _reply(channel, "ready", "")
     while message := _receive(channel):
         for arguments in pickle.loads(message):

@@ -232,7 +232,7 @@ def test_the_installation_is_judged_without_importing_it():
 
 
 def test_the_sandbox_s_level_is_told_and_no_problem(monkeypatch):
-    for level, way_out in (("namespaces", False), ("limits", True)):
+    for level, way_out in (("namespaces", False), ("seccomp", True), ("limits", True)):
         monkeypatch.setattr(sandbox, "level", lambda level=level: level)
         found = doctor.isolation()
         assert (found.seen, bool(found.way_out), found.is_problem) == (level, way_out, False)

@@ -1,5 +1,6 @@
 """Programs against tests: all outputs whole, and no way to be right without the answer."""
 
+import dataclasses
 import json
 import os
 import time
@@ -83,6 +84,29 @@ def test_a_function_is_called_and_its_result_compared_outside(body, outcome):
     assert judge(DEF + body, ADD) == outcome
 
 
+def test_published_tests_of_both_kinds_and_a_method_are_run():
+    stdin = {"input": "1 2", "output": "3", "kind": "stdin"}
+    called = {"input": "[1, 2]\n\n3", "output": "6", "kind": "functional"}
+    program = json.dumps(
+        {"tests": [stdin, stdin | {"input": "2 2", "output": "4"}], "function": None}
+    )
+    assert judge(READS + "print(a + b)", program) == "RIGHT"
+    assert judge("print(3)", program) == "WRONG"
+    method = json.dumps({"tests": [called], "function": "total"})
+    body = "def total(self, xs, y):\n        return sum(xs) + y"
+    assert judge(f"class Solution:\n    {body}", method) == "RIGHT"
+    assert judge(body.replace("self, ", ""), method) == "RIGHT"
+    assert judge("class Solution:\n    pass", method) == "WRONG"
+
+
+def test_all_tests_together_have_a_time_of_their_own():
+    many = json.dumps({"stdin": [{"input": "", "output": ""}] * 40})
+    config = dataclasses.replace(CONFIG, total_seconds=1.5)
+    start = time.monotonic()
+    assert code.judge("import time; time.sleep(0.2)", many, config) == verdict.WRONG
+    assert time.monotonic() - start < 5
+
+
 def test_what_is_expected_is_not_told():
     spy = DEF + "    import gc\n    return eval(open(0).read() or '0')\nimport sys\n"
     assert judge(spy, ADD) == "WRONG"
@@ -108,6 +132,9 @@ def test_no_program_is_unparsed():
         '{"stdin": [{"input": 1, "output": "1"}]}', '{"function": "a b", "cases": []}',
         '{"function": "f()", "cases": [{"arguments": [], "result": 1}]}',
         '{"function": "f", "cases": [{"arguments": 1, "result": 1}]}',
+        '{"tests": [{"input": "1", "output": "1", "kind": "functional"}], "function": null}',
+        '{"tests": [{"input": "x", "output": "1", "kind": "functional"}], "function": "f"}',
+        '{"tests": [{"input": "1", "output": "1"}], "function": "f"}', '{"tests": 3}',
         '{"function": 3, "cases": [{"arguments": [1], "result": 1}]}',
     ],
 )  # fmt: skip
@@ -122,7 +149,7 @@ def test_programs_are_graded_in_the_pool_s_children():
     problem = SimpleNamespace(uid=0, question="", reference=SUM)
     answers = [READS + "print(a + b)", "while True: pass", READS + "print(a - b)"]
     items = [(problem, chat.completion("", a, chat.Tags()), 0, 0) for a in answers]
-    graders = pool.GraderPool(grade, pool.GraderConfig(workers=2))
+    graders = pool.GraderPool(grade, pool.GraderConfig(workers=2, processes=True))
     found = [grader.read(result, []).grade.outcome.name for result in graders.submit(items)()]
     graders.close()
     assert found == ["RIGHT", "WRONG", "WRONG"]
@@ -132,7 +159,7 @@ def test_programs_are_graded_in_the_pool_s_children():
 def test_a_program_ends_with_the_grader_that_runs_it():
     marked = f"import time\ntime.sleep({10**6 + os.getpid()})"
     accuracy = code.Accuracy(sandbox.SandboxConfig(seconds=60.0))
-    graders = pool.GraderPool(accuracy, pool.GraderConfig(deadline_seconds=1.0))
+    graders = pool.GraderPool(accuracy, pool.GraderConfig(deadline_seconds=1.0, processes=True))
     (found,) = graders.submit([(marked, SimpleNamespace(reference=SUM))])()
     assert found.failure == verdict.Outcome.TIMEOUT
     until = time.monotonic() + 5

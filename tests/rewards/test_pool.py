@@ -4,6 +4,7 @@ import os
 import pathlib
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -11,7 +12,7 @@ import time
 
 import pytest
 
-from r1_jax.rewards import pool, verdict
+from r1_jax.rewards import pool, syscalls, verdict
 from tests import toy_rewards
 
 Outcome = verdict.Outcome
@@ -100,9 +101,44 @@ def test_items_behind_a_hung_one_go_to_other_children(graders):
 
 
 def test_all_processes_of_a_grader_end_with_it(graders, tmp_path):
-    (found,) = graders(deadline_seconds=1.0).submit([("child", str(tmp_path / "pid"))])()
+    many = graders(deadline_seconds=1.0, processes=True)
+    (found,) = many.submit([("child", str(tmp_path / "pid"))])()
     assert found.failure == Outcome.TIMEOUT
     assert dies(int((tmp_path / "pid").read_text()))
+
+
+needs_seccomp = pytest.mark.skipif(syscalls.library() is None, reason="needs libseccomp")
+SOCKET = ("socket", socket.AF_INET, socket.SOCK_STREAM)
+REFUSED = {  # without a key of GraderConfig; the others
+    SOCKET: "network",
+    ("socket", socket.AF_UNIX, socket.SOCK_STREAM): "network",
+    ("child", os.devnull): "processes",
+    ("run",): "processes",
+    ("become",): "processes",
+    ("signal", os.getpid(), 0): "processes",
+    ("signal", 1, 0): "processes",
+    ("signal", 0, 0): "processes",
+}
+
+
+@needs_seccomp
+def test_a_grader_has_no_network_and_no_processes(graders):
+    each = graders()
+    found = each.submit(list(REFUSED))()
+    assert [r.failure for r in found] == [Outcome.CRASH] * len(REFUSED)
+    assert all("PermissionError" in r.error for r in found), found
+    fine = [("pair",), ("thread",), ADD]
+    assert [r.value for r in each.submit(fine)()] == [[True, True], ["ran"], 3]
+
+
+@needs_seccomp
+@pytest.mark.parametrize("key", ["network", "processes"])
+def test_a_key_opens_what_it_names_and_no_more(graders, key):
+    local = ("socket", socket.AF_UNIX, socket.SOCK_STREAM)  # bubblewrap needs such
+    items = [item for item in REFUSED if item[0] not in ("child", "become") and item != local]
+    found = graders(**{key: True}).submit(items)()
+    for item, result in zip(items, found, strict=True):
+        assert (result.failure is None) == (REFUSED[item] == key), (item, result)
 
 
 def test_what_a_grader_prints_goes_nowhere(graders, capfd):

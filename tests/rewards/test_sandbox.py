@@ -9,13 +9,23 @@ import time
 
 import pytest
 
-from r1_jax.rewards import sandbox
+from r1_jax.rewards import sandbox, syscalls
 from tests.rewards.conftest import programs_running
 
 QUICK = sandbox.SandboxConfig(seconds=2.0, memory_mb=256, max_processes=8, files_mb=4)
 LIMITS = sandbox.SandboxConfig(require="limits", seconds=2.0)
+HERE = [at for at in sandbox.LEVELS if sandbox._holds(at)]
 needs_namespaces = pytest.mark.skipif(
-    sandbox.level() != "namespaces", reason="needs bubblewrap and a kernel that lets it"
+    "namespaces" not in HERE, reason="needs bubblewrap and a kernel that lets it"
+)
+needs_seccomp = pytest.mark.skipif("seccomp" not in HERE, reason="needs libseccomp")
+each_level = pytest.mark.parametrize("at", HERE)
+each_that_holds = pytest.mark.parametrize(
+    "at",
+    [
+        pytest.param("seccomp", marks=needs_seccomp),
+        pytest.param("namespaces", marks=needs_namespaces),
+    ],
 )
 # Says BREACH once for each way that is open, then "end".
 TRY = """
@@ -30,15 +40,15 @@ def attempt(way):
 """
 
 
-def attack(body, config=QUICK):
+def attack(body, at="namespaces", config=QUICK):
     start = time.monotonic()
-    ended = sandbox.run(TRY + body + "\nprint('end')\n", "", config)
+    ended = sandbox._run(TRY + body + "\nprint('end')\n", b"", config, at)
     assert time.monotonic() - start < 10
     assert b"BREACH" not in ended.output, ended
     return ended
 
 
-@pytest.mark.parametrize("at", ["limits", pytest.param("namespaces", marks=needs_namespaces)])
+@each_level
 def test_a_program_reads_its_input_and_writes_its_output(at):
     config = sandbox.SandboxConfig(seconds=10.0)
     program = "import math, json\nfor line in open(0):\n    print(math.comb(int(line), 2))\n"
@@ -46,17 +56,33 @@ def test_a_program_reads_its_input_and_writes_its_output(at):
     assert found == ("exit", 0, b"10\n15\n")
     assert sandbox._run("import sys; sys.exit(3)", b"", config, at).code == 3
     assert sandbox._run("1/0", b"", config, at) == ("exit", 1, b"")
-    died = sandbox._run(f"import os; os.kill(os.getpid(), {signal.SIGSEGV:d})", b"", config, at)
+    died = sandbox._run("import ctypes; ctypes.string_at(1)", b"", config, at)
     assert died == ("exit", -signal.SIGSEGV, b"")
 
 
-@needs_namespaces
-def test_nothing_outside_can_be_read(tmp_path, monkeypatch):
+@each_level
+def test_threads_and_what_the_library_does_with_sockets_and_memory_go_on(at):
+    program = """
+import asyncio, concurrent.futures, json, numpy, random, threading, time
+threading.stack_size(1 << 20)
+with concurrent.futures.ThreadPoolExecutor(4) as threads:
+    print(sum(threads.map(abs, range(-9, 1))))
+print(asyncio.run(asyncio.sleep(0.01, "slept")), numpy.arange(4).sum(), random.random() < 1)
+"""
+    config = sandbox.SandboxConfig(seconds=10.0)
+    assert sandbox._run(program, b"", config, at) == ("exit", 0, b"45\nslept 6 True\n")
+
+
+@each_that_holds
+def test_nothing_outside_can_be_read(tmp_path, monkeypatch, at):
+    if at == "seccomp" and not sandbox.reads_are_held():
+        pytest.skip("needs Landlock")
     (tmp_path / "secret").write_text("here")
     monkeypatch.setenv("R1_SECRET", "here")
     paths = [str(tmp_path / "secret"), "/etc/passwd", "/etc/shadow", __file__]
     paths.append(str(pathlib.Path.home() / ".profile"))
-    ended = attack(f"""
+    ended = attack(
+        f"""
 for path in {paths!r}:
     attempt(lambda: open(path).read())
     attempt(lambda: (os.symlink(path, "/tmp/link"), open("/tmp/link").read()))
@@ -64,36 +90,49 @@ for path in {paths!r}:
     attempt(lambda: open("/proc/self/cwd/../.." + path).read())
 attempt(lambda: os.environ["R1_SECRET"])
 attempt(lambda: open("/proc/1/environ").read())
-for pid in filter(str.isdigit, os.listdir("/proc")):
-    attempt(lambda: {os.getpid()} == int(pid) and pid)
+attempt(lambda: open("/proc/{os.getpid()}/mem", "rb").seek(1 << 22))
+attempt(lambda: "{os.getpid()}" in os.listdir("/proc"))
+for pid in range(1, {os.getpid()} + 9):
     attempt(lambda: "pytest" in open(f"/proc/{{pid}}/cmdline").read() and pid)
-for fd in range(3, 64):
-    attempt(lambda: (os.fstat(fd), fd))
-""")
+for fd in range(3, 64):  # at seccomp its own text is one of them
+    attempt(lambda: b"def attempt" not in os.pread(fd, 100, 0) and fd)
+""",
+        at,
+    )
     assert ended == ("exit", 0, b"end\n")
 
 
-@needs_namespaces
-def test_nothing_outside_can_be_written(tmp_path):
+@each_that_holds
+def test_nothing_outside_can_be_written(tmp_path, at):
+    (tmp_path / "there").write_text("whole")
     folders = [str(tmp_path), "/", "/usr/lib", "/dev", "/dev/shm", "/proc/sys/kernel", "/run"]
     folders += [sys.prefix, "/var/tmp"]
-    ended = attack(f"""
+    ended = attack(
+        f"""
 for folder in {folders!r}:
     attempt(lambda: open(folder + "/made", "w").write("x") and folder)
     attempt(lambda: os.mkdir(folder + "/folder") or folder)
+for way in (os.remove, os.listdir, lambda path: os.truncate(path, 0), lambda path: open(path, "r+"),
+            lambda path: os.chmod(path, 0), lambda path: os.rename(path, path + "2"),
+            lambda path: os.open(path, os.O_RDONLY | os.O_TRUNC)):
+    attempt(lambda: way("{tmp_path / "there"}"))
 attempt(lambda: open("/program.py", "a").write("x"))
 attempt(lambda: open("/proc/sys/kernel/core_pattern", "w").write("|/bin/sh"))
 attempt(lambda: open("/proc/sysrq-trigger", "w").write("b"))
 attempt(lambda: open("/proc/1/oom_score_adj", "w").write("1000"))
 attempt(lambda: os.ftruncate(0, 10**9))
 attempt(lambda: os.write(0, b"x"))
-attempt(lambda: os.setuid(0))
+attempt(lambda: os.getuid() != 0 and os.setuid(0))
+attempt(lambda: os.setuid(12345))
+attempt(lambda: os.setgroups([0]))
 attempt(lambda: os.mknod("/tmp/disk", 0o60666, os.makedev(254, 0)) or open("/tmp/disk").read(1))
 for name in ("mem", "kmem", "port", "kmsg", "vda", "sda", "fuse", "kvm"):
     attempt(lambda: open("/dev/" + name, "rb").read(1))
-""")
+""",
+        at,
+    )
     assert ended == ("exit", 0, b"end\n")
-    assert not list(tmp_path.iterdir())
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("there", "whole")]
 
 
 @needs_namespaces
@@ -109,12 +148,13 @@ except OSError as error:
     assert attack("print(os.listdir('/tmp'))").output == b"[]\nend\n"
 
 
-@needs_namespaces
-def test_there_is_no_network():
+@each_that_holds
+def test_there_is_no_network(at):
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.1)
         port = server.getsockname()[1]
-        ended = attack(f"""
+        ended = attack(
+            f"""
 import socket
 socket.setdefaulttimeout(0.5)
 attempt(lambda: socket.create_connection(("127.0.0.1", {port})))
@@ -122,7 +162,13 @@ attempt(lambda: socket.create_connection(("1.1.1.1", 53)))
 attempt(lambda: socket.getaddrinfo("example.org", 80))
 attempt(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1))
 attempt(lambda: [n for _, n in socket.if_nameindex() if n != "lo"] or False)
-""")
+pair = socket.socketpair()
+attempt(lambda: socket.socketpair(type=socket.SOCK_DGRAM)[0].sendto(b"x", "/dev/log"))
+attempt(lambda: pair[0].sendto(b"x", "/dev/log"))
+attempt(lambda: pair[0].connect("/dev/log"))
+""",
+            at,
+        )
         assert ended == ("exit", 0, b"end\n")
         with pytest.raises(TimeoutError):
             server.accept()
@@ -193,19 +239,65 @@ def test_a_daemon_that_holds_the_output_costs_no_more_than_the_time():
     assert not leftovers()
 
 
-@needs_namespaces
-def test_nobody_outside_can_be_killed():
-    ended = attack(f"""
+@each_that_holds
+def test_nobody_outside_can_be_killed(at):
+    ended = attack(
+        f"""
 import signal
 for pid in (os.getppid(), 1, {os.getpid()}, {os.getppid()}):
     attempt(lambda: pid > 1 and (os.kill(pid, signal.SIGKILL), pid))
 attempt(lambda: os.killpg({os.getpgid(0)}, signal.SIGKILL) or "group")
-""")
+import fcntl, resource
+ends = os.pipe()
+F_SETSIG = 10
+attempt(lambda: fcntl.fcntl(ends[0], fcntl.F_SETOWN, {os.getpid()}) and "owner")
+attempt(lambda: resource.prlimit({os.getpid()}, resource.RLIMIT_CPU) and "limits")
+attempt(lambda: os.setpriority(os.PRIO_PROCESS, {os.getpid()}, 19) or "slower")
+attempt(lambda: os.sched_setaffinity({os.getpid()}, [0]) or "elsewhere")
+""",
+        at,
+    )
     assert ended.why == "exit"
-    attack("import signal\nos.kill(-1, signal.SIGKILL)\n")
+    attack("import signal\nos.kill(-1, signal.SIGKILL)\n", at)
 
 
-@pytest.mark.parametrize("at", ["limits", pytest.param("namespaces", marks=needs_namespaces)])
+@each_that_holds
+def test_the_kernel_s_own_affairs_are_refused(at):
+    numbers = {"x86_64": (101, 165, 272, 321, 310), "aarch64": (117, 40, 97, 280, 270)}
+    if os.uname().machine not in numbers or syscalls.library() is None:
+        pytest.skip("needs libseccomp and the numbers of this machine's system calls")
+    # ptrace, mount, unshare, bpf, process_vm_readv; io_uring_setup, clone3, fsopen, openat2
+    young = [425, 435, 430, 437, 999]
+    ended = attack(f"""
+import ctypes, errno
+call = ctypes.CDLL(None, use_errno=True).syscall
+def fails(number, with_error):
+    return call(number, 0, 0, 0, 0, 0) == -1 and ctypes.get_errno() == with_error
+for number in {numbers[os.uname().machine]}:
+    attempt(lambda: not fails(number, errno.EPERM) and number)
+for number in {young}:
+    attempt(lambda: not fails(number, errno.ENOSYS) and number)
+""", at)  # fmt: skip
+    assert ended == ("exit", 0, b"end\n")
+
+
+@needs_seccomp
+def test_at_seccomp_a_program_is_one_process_without_files():
+    ended = attack("""
+import resource, subprocess, tempfile
+attempt(os.fork)
+attempt(lambda: subprocess.run(["true"]))
+attempt(lambda: os.posix_spawn("/bin/true", ["true"], {}))
+attempt(os.setsid)
+attempt(tempfile.TemporaryFile)
+attempt(lambda: os.memfd_create("x"))
+attempt(lambda: os.kill(os.getpid(), 0))
+attempt(lambda: resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2))
+""", "seccomp")  # fmt: skip
+    assert ended == ("exit", 0, b"end\n")
+
+
+@each_level
 @pytest.mark.parametrize(
     ("program", "why"),
     [
@@ -242,13 +334,28 @@ def test_the_level_limits_does_not_keep_what_it_does_not_promise():
 
 def test_a_level_that_is_not_reached_is_refused(monkeypatch):
     monkeypatch.setattr(sandbox, "level", lambda: "limits")
-    with pytest.raises(ValueError, match=r"require=namespaces.*install bubblewrap"):
+    with pytest.raises(ValueError, match=r"require=namespaces.*only limits: install bubblewrap"):
         sandbox.run("print(1)", "", QUICK)
     assert sandbox.run("print(1)", "", LIMITS).output == b"1\n"
+    monkeypatch.setattr(sandbox, "level", lambda: "seccomp")
+    with pytest.raises(ValueError, match=r"reaches only seccomp.*or set sandbox.require=seccomp"):
+        sandbox.require(QUICK)
+    assert sandbox.require(LIMITS) == "seccomp"
 
 
-def test_without_bubblewrap_the_level_is_limits(monkeypatch):
+def test_the_level_is_the_best_whose_parts_are_there(monkeypatch):
+    level = sandbox.level.__wrapped__
+    assert level() == HERE[-1]
     monkeypatch.setattr(sandbox.shutil, "which", lambda name: None)
+    assert level() == ("seccomp" if "seccomp" in HERE else "limits")
+    monkeypatch.setattr(syscalls, "library", lambda: None)
+    assert level() == "limits"
+
+
+@needs_seccomp
+def test_a_filter_that_does_not_filter_is_no_level(monkeypatch):
+    monkeypatch.setattr(sandbox.shutil, "which", lambda name: None)
+    monkeypatch.setattr(syscalls, "of_program", lambda is_alone: None)
     assert sandbox.level.__wrapped__() == "limits"
 
 

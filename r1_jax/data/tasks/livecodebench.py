@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from r1_jax.data.tasks import published, task
-from r1_jax.rewards import code, sandbox, verdict
+from r1_jax.rewards import code, verdict
 
 SOURCE = published.Source(
     "livecodebench",
@@ -44,15 +44,13 @@ _FRAME = {"PROTO", "FRAME", "PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "STOP"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Accuracy:
+class Accuracy(code.Accuracy):
     """The Task's accuracy function: RIGHT if the answer's program passes all tests (rewards.code).
 
     Its last fenced block, or all of it without one. config: of each test's run; output may be as
     large as all tests together, if that is more than config.output_kb. Raises ValueError where
     the sandbox does not reach config.require.
     """
-
-    config: sandbox.SandboxConfig
 
     def __call__(self, answer: str | None, prompt: task.Prompt) -> verdict.Verdict:
         source = code.program(answer)

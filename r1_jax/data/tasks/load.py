@@ -2,13 +2,17 @@
 
 import dataclasses
 import difflib
+import hashlib
+import pathlib
 
 from r1_jax.data import sources
 from r1_jax.data.tasks import arithmetic as arithmetic_task
+from r1_jax.data.tasks import code as code_task
 from r1_jax.data.tasks import countdown as countdown_task
 from r1_jax.data.tasks import general as general_task
 from r1_jax.data.tasks import mixture, task
 from r1_jax.data.tasks import reasoning_gym as reasoning_gym_task
+from r1_jax.rewards import code as code_reward
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +34,8 @@ class TaskConfig:
     num_test: int = 1024
     languages: tuple[str, ...] = ("en",)  # countdown: of the questions, in turn; "en", "zh"
     shares: tuple[int, int] = (3, 1)  # scenarios: countdown's and general's prompts of every four
-    dataset: str = ""  # reasoning_gym: which of its data sets, such as "gsm_symbolic"
+    # reasoning_gym: which of its data sets, such as "gsm_symbolic"; code: your file of problems
+    dataset: str = ""
     seed: int = 0  # another seed draws other problems; none ever changes its split
 
     @property
@@ -140,13 +145,40 @@ def scenarios(config: TaskConfig) -> task.Task:
     return mixture.mix([countdown(config), general(config)], config.shares)
 
 
+def code(config: TaskConfig) -> task.Task:
+    """Problems of a file that are solved by programs."""
+    path = pathlib.Path(config.dataset).expanduser()
+    if not path.is_file():
+        raise ValueError(
+            f"dataset={config.dataset!r} is no file; name=code reads its problems from one, a line "
+            "of JSON each (data/tasks/code.py says how)"
+        )
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    splits = sources.open_or_prepare(
+        "code",
+        {"file": digest, **config.sizes, "seed": config.seed},
+        config.data_dir,
+        lambda: code_task.problems(code_task.read(path), config.sizes, config.seed),
+    )
+    return task.Task(
+        name=f"code/{path.stem}",
+        splits=splits,
+        accuracy=code_reward.Accuracy(),
+        ideal=code_task.ideal,
+        vote=code_task.vote,
+        markers=code_task.MARKERS,
+    )
+
+
 TASKS = {
     "countdown": countdown,
     "arithmetic": arithmetic,
     "reasoning_gym": reasoning_gym,
     "general": general,
     "scenarios": scenarios,
+    "code": code,
 }
+WITH_DATASET = ("reasoning_gym", "code")
 
 
 def load(config: TaskConfig) -> task.Task:
@@ -161,10 +193,10 @@ def load(config: TaskConfig) -> task.Task:
             f"name={config.name!r} is no task; did you mean {near!r}? "
             f"There are {', '.join(sorted(TASKS))}"
         )
-    if config.dataset and config.name != "reasoning_gym":
+    if config.dataset and config.name not in WITH_DATASET:
         raise ValueError(
-            f"dataset={config.dataset!r} is only read by name='reasoning_gym', not by "
-            f"name={config.name!r}; set the one or clear the other"
+            f"dataset={config.dataset!r} is only read by name='reasoning_gym' and name='code', not "
+            f"by name={config.name!r}; set the one or clear the other"
         )
     unknown = [name for name in config.languages if name not in countdown_task.QUESTIONS]
     if unknown or not config.languages:

@@ -1,11 +1,13 @@
 """Any data set of the reasoning-gym package by name; its own verifier is the reward."""
 
+import ast
 import dataclasses
 import difflib
 import functools
 import importlib.metadata
 import json
 import math
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,6 +16,18 @@ from r1_jax.data.tasks import task
 from r1_jax.rewards import verdict
 
 MARKERS = ()
+# Data sets whose verifier, in 0.1.25, evaluates an answer as Python, in reach of the right one, or
+# has sympy do so. Only answers that cannot be code are shown to these.
+AS_PYTHON = ("binary_matrix", "n_queens", "spiral_matrix", "string_insertion")
+BY_SYMPY = (
+    "countdown",
+    "intermediate_integration",
+    "polynomial_multiplication",
+    "puzzle24",
+    "simple_integration",
+)
+_WORDS = "sin cos tan sec csc cot asin acos atan sinh cosh tanh exp log ln sqrt pi Abs".split()
+_WORD = re.compile(r"[^\W\d]\w*")
 
 
 def version() -> str:
@@ -53,9 +67,10 @@ class Verifier:
 
         A problem is made again from its index, so no part of it is lost in writing; if that gives
         another question the verdict is BAD_REFERENCE. What the verifier raises is a CRASH.
-        The verifiers are taken as they are: some give part of the reward to a wrong answer.
+        The verifiers are taken as they are: some give part of the reward to a wrong answer. Those
+        that evaluate answers see none that could be code; such a one is UNPARSED.
         """
-        if answer is None:
+        if answer is None or not is_safe(self.name, answer):
             return verdict.UNPARSED
         reference = json.loads(prompt.reference)
         entry = _entry(self.name, self.seed, self.size, reference["index"])
@@ -68,6 +83,26 @@ class Verifier:
         if score == 1.0:
             return verdict.RIGHT
         return verdict.Verdict(score, verdict.Outcome.WRONG)
+
+
+def is_safe(name: str, answer: str) -> bool:
+    """Whether the verifier of data set `name` may see the answer without running what it says."""
+    if name in AS_PYTHON:
+        try:
+            tree = ast.parse(answer.strip(), mode="eval").body
+        except (SyntaxError, ValueError, MemoryError, RecursionError):
+            return True  # to evaluate it fails in the same way
+        if isinstance(tree, ast.Name):
+            return tree.id.isupper() or not tree.id.strip("_")  # ABCD, as letters
+        return all(isinstance(node, _LITERAL) for node in ast.walk(tree))
+    if name in BY_SYMPY:
+        words = _WORD.findall(answer)
+        is_maths = all(len(word) == 1 or word in _WORDS for word in words)
+        return is_maths and not re.search(r"['\"\[\]{}\\:;@`]|\.\s*[^\W\d]", answer)
+    return True
+
+
+_LITERAL = (ast.List, ast.Tuple, ast.Constant, ast.Load, ast.UnaryOp, ast.USub)
 
 
 @functools.lru_cache(maxsize=1 << 12)

@@ -160,7 +160,9 @@ def test_programs_are_graded_in_the_pool_s_children(problems):
         (problems.splits["test"][index], chat.completion("so", answer, tags), 0, 0)
         for index, answer, _ in ANSWERS
     ]
-    graders = pool.GraderPool(grade, pool.GraderConfig(workers=2, deadline_seconds=60.0))
+    graders = pool.GraderPool(
+        grade, pool.GraderConfig(workers=2, deadline_seconds=60.0, processes=True)
+    )
     found = [grader.read(result, ("accuracy", "format")) for result in graders.submit(items)()]
     graders.close()
     outcomes = [graded.grade.outcome.name for graded in found]

@@ -152,7 +152,7 @@ FEW = {"num_numbers": 2, "max_number": 4, "min_target": 2, "max_target": 8}
             {"name": "reasoning_gym", "dataset": "self_reference", "num_train": 2000},
             "num_train=2000, but no more than .* another data set than dataset='self_reference'",
         ),
-        ({"dataset": "gsm_symbolic"}, "only read by name='reasoning_gym'"),
+        ({"dataset": "gsm_symbolic"}, "only read by name='reasoning_gym' and name='code'"),
         ({"num_validation": 0}, "num_validation=0: every split needs"),
         ({"data_dir": ""}, "data_dir=''"),
         ({"max_number": 3, "min_target": 50}, "no target in 50..99"),
