@@ -7,7 +7,8 @@ Command:   python -m r1_jax sweep --config=configs/ablate_reward.py --workdir=ru
            --grid "variant=both,accuracy,format,coin" --seeds=3
 Hardware:  two CPU cores, 2 GiB a worker; 12 runs of about a quarter of an hour
 Expected:  pass@1 rises where accuracy is paid; format alone raises the share in the asked form
-Obtained:  not run yet
+Obtained:  docs/ABLATIONS.md (seeds 0-2, commit efea861): pass@1 from 0.146 to 0.658 both, 0.677
+           accuracy, 0.109 format, 0.132 coin; format alone reaches 0.998 in form by shorter answers
 """
 
 from configs import ablate_random_reward, r1_zero_countdown

@@ -227,8 +227,11 @@ def _doubts(run: runs.Run, reference: Mapping[str, Any]) -> list[str]:
     notes = []
     mine = dict(runs.flatten({k: v for k, v in run.config.items() if k != "seed"}))
     theirs = dict(runs.flatten(reference["config"]))
-    keys = [key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)]
-    notes += [f"{key} is {mine.get(key)} here, {theirs.get(key)} in the reference" for key in keys]
+    keys = [key for key in theirs if mine.get(key) != theirs[key]]
+    notes += [f"{key} is {mine.get(key)} here, {theirs[key]} in the reference" for key in keys]
+    newer = sorted(mine.keys() - theirs.keys())
+    if newer:
+        notes.append(f"settings that the reference's code did not have yet: {', '.join(newer)}")
     if run.config.get("seed") in [made_of["seed"] for made_of in reference["runs"]] and not keys:
         notes.append(f"seed {run.config['seed']} is one of the reference's own: no fresh seed")
     commits = sorted({str(made_of["commit"])[:12] for made_of in reference["runs"]})

@@ -1,6 +1,8 @@
 """The curve check: a fresh seed passes; another KL coefficient and a broken reward do not."""
 
 import json
+import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -180,3 +182,45 @@ def test_nothing_in_common_and_no_reference_are_errors(seeds, tmp_path):
     (tmp_path / "x.json").write_text("[]")
     with pytest.raises(ValueError, match="is no reference"):
         band.read(tmp_path / "x.json")
+
+
+# --- real runs (commit efea861, two CPU cores; curves/ holds the rows that a check reads) --------
+
+REFERENCE = pathlib.Path(__file__).parents[2] / "references" / "r1_zero_countdown.json"
+CURVES = pathlib.Path(__file__).parent / "curves"
+
+
+def _real(name):
+    (run,) = runs.read([CURVES / name])
+    reference = band.read(REFERENCE)
+    findings, notes = band.check(run, reference)
+    return {f"{one.source} {one.key}": one.left_at for one in findings}, notes
+
+
+def test_a_fresh_seed_lies_inside_the_shipped_band():
+    left_at, notes = _real("fresh_seed")
+    assert set(left_at.values()) == {None}
+    assert not any(" here, " in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "note"),
+    [
+        ("kl_1", "grpo.kl_coef is 1.0 here, 0.04 in the reference"),
+        ("coin", "reward.accuracy_weight is 0.0 here, 1.0 in the reference"),
+    ],
+)
+def test_too_much_kl_and_a_broken_reward_leave_the_shipped_band(name, note):
+    left_at, notes = _real(name)
+    assert left_at["evals pass@1"] == 40 and left_at["rows reward/accuracy"] == 10
+    assert note in notes
+
+
+def test_settings_that_a_reference_did_not_have_are_one_note(tmp_path):
+    shutil.copytree(CURVES / "kl_1", tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"new": {"a": 1, "b": 2}}))
+    (run,) = runs.read([tmp_path / "run"])
+    _, notes = band.check(run, band.read(REFERENCE))
+    assert "settings that the reference's code did not have yet: new.a, new.b" in notes

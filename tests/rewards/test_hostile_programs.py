@@ -17,6 +17,8 @@ import time
 from concurrent import futures
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from r1_jax.rewards import code, sandbox, verdict
 from tests.rewards.conftest import programs_running
@@ -149,3 +151,41 @@ def test_a_program_that_gets_out_would_be_seen(world, monkeypatch):
     monkeypatch.setattr(sandbox, "level", lambda: HERE[-1])
     said = f"print('{TOKEN[:9]}' + '{TOKEN[9:]}')"
     assert code.judge(said, REFERENCES["stdin"], right) == verdict.RIGHT
+
+
+PIECES = [
+    "import os, sys, json, ctypes, gc, resource, signal, socket, subprocess, threading, time",
+    "print(open('SECRET').read())", "print(os.environ)", "print(open(0).read())",
+    "os._exit(0)", "raise SystemExit(0)", "sys.stdout.close()", "os.close(1)", "os.dup2(0, 1)",
+    "os.fork()", "os.setsid()", "os.kill(os.getppid(), 9)", "os.closerange(0, 64)",
+    "open('FOLDER/x', 'w').write('x')", "os.remove('SECRET')", "os.chdir('FOLDER')",
+    "socket.create_connection(('127.0.0.1', PORT))", "subprocess.run(['cat', 'SECRET'])",
+    "def answer(text): return text", "answer = print", "json.dump = print", "del json",
+    "sys.setrecursionlimit(10**9)", "x = [0] * 10**9", "x = 9**9**7", "print('x' * 10**6)",
+    "threading.Thread(target=print, args=('x',)).start()", "signal.alarm(1)", "gc.disable()",
+    "ctypes.string_at(0)", "resource.setrlimit(resource.RLIMIT_CPU, (-1, -1))", "1 / 0",
+    "while True: pass", "time.sleep(9)", "try:\n    os.listdir('/proc')\nexcept OSError: pass",
+    "for fd in range(64):\n    try: os.write(fd, b'3')\n    except OSError: pass", "\x00", "(",
+]  # fmt: skip
+
+
+@pytest.mark.fuzz
+def test_a_search_finds_no_program_that_is_paid_or_harms(world, monkeypatch):
+    """Prints what it did; a failure shows the program, which then belongs into the file."""
+    end = time.monotonic() + float(os.environ.get("R1_JAX_FUZZ_SECONDS", "600"))
+    monkeypatch.setattr(sandbox, "level", lambda: HERE[-1])
+    num_judged = [0]
+
+    @settings(max_examples=50, deadline=None, database=None, suppress_health_check=[*HealthCheck])
+    @given(
+        st.lists(st.sampled_from(PIECES), min_size=1, max_size=8), st.sampled_from([*REFERENCES])
+    )
+    def search(lines, form):
+        row = {"name": lines, "tries": "time", "form": form, "program": "\n".join(lines)}
+        assert judged(row, world) in (verdict.WRONG, verdict.UNPARSED)
+        assert is_whole(world)
+        num_judged[0] += 1
+
+    while time.monotonic() < end:
+        search()
+    print(f"{num_judged[0]} programs at level {HERE[-1]}")  # noqa: T201

@@ -120,7 +120,8 @@ def num_candidates(sizes: Mapping[str, int]) -> int:
 def problems(name: str, sizes: Mapping[str, int], seed: int) -> dict[str, list[task.Prompt]]:
     """Distinct questions for every split.
 
-    Raises ValueError for an unknown data set, for one without worked answers (no answer of which
+    Entries whose worked answer `is_safe` would not show to the verifier are left out. Raises
+    ValueError for an unknown data set, for one without worked answers (no answer of which
     a run could be told that it is right), and if there are not enough different questions.
     """
     size = num_candidates(sizes)
@@ -140,6 +141,8 @@ def problems(name: str, sizes: Mapping[str, int], seed: int) -> dict[str, list[t
                     f"dataset={name!r} has no worked answer that its verifier accepts for entry "
                     f"{index} (seed {seed}); use another data set"
                 )
+            if not is_safe(name, entry["answer"]):
+                continue  # Integral(...) and the like: the question restated
             reference = json.dumps({"index": index, "answer": entry["answer"]})
             identity = " ".join(entry["question"].split())
             yield identity, task.Prompt(0, entry["question"], reference)
