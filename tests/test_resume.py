@@ -131,6 +131,7 @@ def whole_ppo(shared):
     return shared / "whole_ppo"
 
 
+@pytest.mark.slow
 def test_ppo_trains_a_policy_and_a_critic_and_compiles_nothing_after_the_first_step(whole_ppo):
     rows = _result(whole_ppo)[0]
     assert [row["step"] for row in rows] == [0, 4, 8]

@@ -93,12 +93,14 @@ def test_the_switches_shared_with_grpo_change_the_policy(name, value):
 
 
 def test_a_reward_for_a_token_is_learnt_and_the_critic_learns_what_to_expect():
-    config = tiny.change(num_steps=120, truncated="mask", kl_coef=0.0)
-    done = tiny.run(config, of_ppo=actor_critic.PPOConfig(learning_rate=0.5), learning_rate=0.5)
-    rewards = [row["reward/mean"] for row in done.rows]
-    assert np.mean(rewards[:5]) < 0.3 and np.mean(rewards[-5:]) > 0.6
-    assert done.rows[0]["value/explained_variance"] == pytest.approx(0, abs=1e-6)
-    explained = [row["value/explained_variance"] for row in done.rows]
-    assert np.mean(explained[5:]) > 0.02 and np.abs(explained).max() <= 1
-    # It expects about what is paid in the end.
-    assert done.rows[-1]["value/mean"] == pytest.approx(np.mean(rewards[-5:]), abs=0.15)
+    config = tiny.change(num_steps=80, num_minibatches=1, truncated="mask", kl_coef=0.0)
+    done = tiny.run(config, of_ppo=actor_critic.PPOConfig(learning_rate=0.5), learning_rate=0.1)
+    rewards, explained, expected = (
+        [row[name] for row in done.rows]
+        for name in ("reward/mean", "value/explained_variance", "value/mean")
+    )
+    assert np.mean(rewards[:10]) < 0.25 and np.mean(rewards[-10:]) > 0.4
+    # Until the policy outgrows it, the critic knows which token promises what.
+    assert explained[0] == pytest.approx(0, abs=1e-5)
+    assert np.mean(explained[1:30]) > 0.03
+    assert np.mean(expected[-10:]) > 2 * np.mean(expected[:10]) > 0
