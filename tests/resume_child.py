@@ -1,11 +1,11 @@
 """One process of tests/test_resume.py: runs R1-Zero, and may kill itself inside a phase.
 
-    python -m tests.resume_child WORKDIR SHARED [PHASE STEP]
+    python -m tests.resume_child WORKDIR SHARED [PHASE STEP [ppo]]
 
 SHARED holds the tokenizer, the problems and the compilation cache. PHASE is rollout, score, update
 or save; the process sends itself SIGKILL while that phase of the rollout, update or save of STEP
 is under way: after the device program was dispatched and before anybody has seen its result, or
-between two writes of a checkpoint.
+between two writes of a checkpoint. With the word ppo, a critic takes the groups' place.
 """
 
 import os
@@ -41,9 +41,16 @@ CONFIG = {
 }  # fmt: skip
 
 
-def config(shared: str) -> experiment.ExperimentConfig:
+PPO = {
+    "ppo": {"gae_lambda": 0.95, "learning_rate": 0.02},
+    "grpo": CONFIG["grpo"] | {"kl_place": "reward", "kl_estimator": "k1", "inner_epochs": 2},
+}  # fmt: skip
+
+
+def config(shared: str, loop: str = "grpo") -> experiment.ExperimentConfig:
     """The run's configuration; its tokenizer and problems lie in `shared`."""
-    mapping = build.merge(CONFIG, "task.data_dir", f"{shared}/data")
+    mapping = CONFIG | (PPO if loop == "ppo" else {})
+    mapping = build.merge(mapping, "task.data_dir", f"{shared}/data")
     mapping = build.merge(mapping, "tokenizer.path", f"{shared}/t.model")
     return build.build(experiment.ExperimentConfig, mapping)
 
@@ -109,7 +116,7 @@ def _die_in(phase: str, at: int) -> None:
     assemble.make_programs = programs
 
 
-def main(workdir: str, shared: str, phase: str = "", at: str = "0") -> None:
+def main(workdir: str, shared: str, phase: str = "", at: str = "0", loop: str = "grpo") -> None:
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", 2)
     jax.config.update("jax_compilation_cache_dir", f"{shared}/cache")
@@ -117,7 +124,7 @@ def main(workdir: str, shared: str, phase: str = "", at: str = "0") -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     if phase:
         _die_in(phase, int(at))
-    sys.stdout.write("done\n" if r1_zero.run(config(shared), workdir) else "was done\n")
+    sys.stdout.write("done\n" if r1_zero.run(config(shared, loop), workdir) else "was done\n")
 
 
 if __name__ == "__main__":

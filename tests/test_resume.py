@@ -118,3 +118,38 @@ def test_killed_and_started_again_a_run_is_bit_identical_to_the_uninterrupted_on
     assert _result(workdir) == _result(whole)
     assert _compilations(workdir)[resumed_from // 2 + 1 :] == [0] * (5 - resumed_from // 2)
     assert _start(workdir, shared).stdout == "was done\n"
+
+
+# --- with a critic ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def whole_ppo(shared):
+    """An uninterrupted run of PPO: four updates a rollout."""
+    done = _start(shared / "whole_ppo", shared, "", 0, "ppo")
+    assert done.returncode == 0, done.stderr
+    return shared / "whole_ppo"
+
+
+@pytest.mark.slow
+def test_ppo_trains_a_policy_and_a_critic_and_compiles_nothing_after_the_first_step(whole_ppo):
+    rows = _result(whole_ppo)[0]
+    assert [row["step"] for row in rows] == [0, 4, 8]
+    for name in ("update/skipped", "value/skipped"):
+        assert all(row[name] == 0 for row in rows)
+    assert all(row["gradient/norm"] > 0 and row["value/gradient_norm"] > 0 for row in rows)
+    assert rows[0]["value/explained_variance"] == pytest.approx(0, abs=1e-6)  # it said 0
+    assert rows[2]["value/loss"] < rows[0]["value/loss"]
+    assert max(row["gap/sampler_learner_max"] for row in rows) <= 1e-4
+    assert _compilations(whole_ppo)[1:] == [0, 0]
+
+
+@pytest.mark.kill
+@pytest.mark.parametrize(("phase", "at"), [("update", 7), ("save", 8)])
+def test_a_killed_run_of_ppo_goes_on_to_the_bit(phase, at, whole_ppo, shared):
+    workdir = shared / f"ppo_killed_in_{phase}"
+    killed = _start(workdir, shared, phase, at, "ppo")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    resumed = _start(workdir, shared, "", 0, "ppo")
+    assert resumed.stdout == "done\n", resumed.stderr
+    assert _result(workdir) == _result(whole_ppo)

@@ -6,6 +6,7 @@ token, which also stands in prompts: a mask guessed from a token's value shows a
 
 import dataclasses
 import functools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +15,8 @@ import optax
 
 from r1_jax.core import types
 from r1_jax.metrics import clock as metrics_clock
-from r1_jax.models import scoring
-from r1_jax.training import by_length, grpo, losses, rollout, switches
+from r1_jax.models import critic, scoring
+from r1_jax.training import actor_critic, by_length, grpo, losses, ppo, rollout, switches
 from r1_jax.training import state as train_state
 from r1_jax.training import step as train_step
 
@@ -34,6 +35,11 @@ def token_scores(model, params, tokens_BT, *, adjust, **_):
     logps_BT = jnp.concatenate([first, logps_V[tokens_BT[:, 1:]]], axis=1)
     entropy_BT = jnp.concatenate([first, jnp.full_like(logps_BT[:, 1:], entropy)], axis=1)
     return logps_BT, entropy_BT
+
+
+def values(model, params, tokens_BT):
+    """models.critic.values of a table: what is expected after each token, whatever stood before."""
+    return jnp.pad(params["value"][tokens_BT[:, :-1]], ((0, 0), (1, 0)))
 
 
 def prompt_batch(first_uid: int, num: int, capacity: int = 4) -> types.PromptBatch:
@@ -99,29 +105,51 @@ def score(problems, rollouts: types.Rollouts, step: int, reward=reward):
     return lambda: rollout.Scored(scores, {"reward/mean": float(reward_B.mean())}, samples)
 
 
-def make_update(config: switches.GRPOConfig, tx, shapes=None):
-    """The update of the table policy, not jitted; `shapes` collects what the loss looked at."""
-    loss = losses.make_policy(
-        shapes, config, adjust=lambda logits: logits, max_length=config.max_response
-    )
-    return by_length.make_update(
-        train_step.make_update(loss, tx, num_microbatches=config.num_microbatches)
+def make_update(config: switches.GRPOConfig, tx, shapes=None, of_ppo=None):
+    """The update of the table policy, not jitted; `shapes` collects what the loss looked at.
+
+    of_ppo: PPOConfig; the update is then of a table critic too, by SGD.
+    """
+    num = {"num_microbatches": config.num_microbatches}
+    length = {"max_length": config.max_response}
+    loss = losses.make_policy(shapes, config, adjust=lambda logits: logits, **length)
+    update = train_step.make_update(loss, tx, **num)
+    if of_ppo is not None:
+        clip = of_ppo.value_clip
+        distance = losses.make_value(None, clip=clip, aggregation=config.aggregation, **length)
+        of_critic = train_step.make_update(distance, optax.sgd(of_ppo.learning_rate), **num)
+        update = actor_critic.make_update(update, of_critic)
+    return by_length.make_update(update)
+
+
+def make_critic(config: switches.GRPOConfig, of_ppo: actor_critic.PPOConfig) -> ppo.Critic:
+    """The programs of a table critic."""
+    return ppo.Critic(
+        lambda params, rollouts: values(None, params, rollouts.tokens_BT),
+        jax.jit(actor_critic.make_batch(config, of_ppo)),
     )
 
 
-def jitted_update(config: switches.GRPOConfig, learning_rate: float):
+def with_critic(state: train_state.TrainState, of_ppo) -> actor_critic.State:
+    """A table policy's state beside that of a critic that expects 0."""
+    tx = optax.sgd(of_ppo.learning_rate)
+    return actor_critic.State(state, train_state.create({"value": jnp.zeros(VOCAB)}, tx))
+
+
+def jitted_update(config: switches.GRPOConfig, learning_rate: float, of_ppo=None):
     """make_update with SGD, jitted; one program for all configurations of one loss."""
     of_loss = {f.name: getattr(config, f.name) for f in dataclasses.fields(losses.PolicyLossConfig)}
     names = ("num_microbatches", "max_response", "prompts_per_rollout", "num_minibatches")
     return _jitted(
         switches.GRPOConfig(**of_loss, **{name: getattr(config, name) for name in names}),
         learning_rate,
+        of_ppo,
     )
 
 
 @functools.cache
-def _jitted(config: switches.GRPOConfig, learning_rate: float):
-    return jax.jit(make_update(config, optax.sgd(learning_rate)))
+def _jitted(config: switches.GRPOConfig, learning_rate: float, of_ppo):
+    return jax.jit(make_update(config, optax.sgd(learning_rate), of_ppo=of_ppo))
 
 
 CONFIG = switches.GRPOConfig(
@@ -149,21 +177,41 @@ class Run:
     shapes: list[tuple] = dataclasses.field(default_factory=list)  # what losses looked at
     tables: list[np.ndarray] = dataclasses.field(default_factory=list)  # after each rollout
     references: list = dataclasses.field(default_factory=list)
-    state: train_state.TrainState | None = None
+    state: train_state.TrainState | actor_critic.State | None = None
 
     def names(self) -> list[str]:
         return [call[0] for call in self.calls]
 
 
 def run(
-    config: switches.GRPOConfig, *, learning_rate=0.5, seed=0, error=0.0, reward=reward, jit=True
+    config: switches.GRPOConfig,
+    *,
+    learning_rate=0.5,
+    seed=0,
+    error=0.0,
+    reward=reward,
+    jit=True,
+    of_ppo=None,
 ) -> Run:
-    """grpo.train on the table policy, by SGD. `patch` first. jit=False also fills Run.shapes."""
+    """grpo.train on the table policy, by SGD. `patch` first. jit=False also fills Run.shapes.
+
+    of_ppo: PPOConfig, for ppo.train with a table critic.
+    """
     tx = optax.sgd(learning_rate)
     done, next_uid, params = Run(), 0, initial_table()
-    update = make_update(config, tx, done.shapes)
+    update = make_update(config, tx, done.shapes, of_ppo)
     if jit:
-        update = jitted_update(config, learning_rate)
+        update = jitted_update(config, learning_rate, of_ppo)
+    state, train = train_state.create(params, tx), grpo.train
+    if of_ppo is not None:
+        made = make_critic(config, of_ppo)
+
+        def said(params, rollouts):
+            done.calls.append(("values", float(params["value"][GOOD])))
+            return made.values(params, rollouts)
+
+        state = with_critic(state, of_ppo)
+        train = partial(ppo.train, critic=made._replace(values=said))
 
     def next_prompts():
         nonlocal next_uid
@@ -219,9 +267,9 @@ def run(
         lambda params, step: done.calls.append(("evaluate", step)),
         save,
     )
-    done.state = grpo.train(
+    done.state = train(
         config,
-        train_state.create(params, tx),
+        state,
         params if config.kl_coef else None,
         grpo.Programs(sample, logps, updated, mix),
         hooks,
@@ -234,3 +282,4 @@ def run(
 def patch(monkeypatch) -> None:
     """Puts the table policy in the place of every model."""
     monkeypatch.setattr(scoring, "token_scores", token_scores)
+    monkeypatch.setattr(critic, "values", values)

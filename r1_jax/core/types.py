@@ -70,6 +70,22 @@ class PolicyBatch:
 
 
 @_pytree
+class ActorCriticBatch:
+    """One minibatch of an update of policy and critic: a PolicyBatch whose tokens differ."""
+
+    tokens_BT: Array  # int32, as in Rollouts
+    prompt_length_B: Array  # int32, tokens
+    length_B: Array  # int32, generated tokens
+    behavior_logps_BT: Array  # float32 nats under the policy that sampled
+    old_logps_BT: Array | None  # float32 nats, the learner's own before the first update
+    reference_logps_BT: Array | None  # float32 nats; None when no KL term is used
+    advantage_BT: Array  # float32; 0 off the completion
+    old_value_BT: Array  # float32, the critic's before the first update
+    return_BT: Array  # float32, what the critic is to learn
+    include_B: Array  # bool: rows that take part in the losses
+
+
+@_pytree
 class WeightedSum:
     """A mean in two parts, so that microbatches add up exactly: mean = total / weight."""
 

@@ -11,14 +11,14 @@ import numpy as np
 
 from r1_jax.checkpoints import weights
 from r1_jax.core import build, keys, types
-from r1_jax.models import scoring, transformer
+from r1_jax.models import critic, heads, scoring, transformer
 from r1_jax.pipeline import experiment
 from r1_jax.sampling import generate as sampling_generate
 from r1_jax.sampling import logits as sampling_logits
 from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
 from r1_jax.text import tokenizer as text_tokenizer
-from r1_jax.training import by_length, grpo, losses, optim, supervised
+from r1_jax.training import actor_critic, by_length, grpo, losses, optim, ppo, supervised
 from r1_jax.training import state as train_state
 from r1_jax.training import step as train_step
 
@@ -174,9 +174,12 @@ def make_programs(
     mesh: jax.sharding.Mesh,
     tokens: text_tokenizer.Tokenizer,
     tx,
-    shardings: train_state.TrainState,
+    shardings: Any,
 ) -> grpo.Programs:
-    """The loop's jitted functions; `shardings` of the state, so that it never moves."""
+    """The loop's jitted functions; `shardings` of the state, so that it never moves.
+
+    With config.ppo the update is of policy and critic.
+    """
     rows_that_split(config, mesh)
     adjust = partial(sampling_logits.adjust, config.sampling)
     capacity = config.grpo.max_prompt + config.grpo.max_response
@@ -188,11 +191,18 @@ def make_programs(
     )
     lengths = by_length.lengths(capacity)
     num_microbatches = config.grpo.num_microbatches
-    update = by_length.make_update(
-        train_step.make_update(
-            loss, tx, num_microbatches=num_microbatches, cuts=by_length.cuts(lengths)
+    pieces = {"num_microbatches": num_microbatches, "cuts": by_length.cuts(lengths)}
+    update = train_step.make_update(loss, tx, **pieces)
+    if config.ppo is not None:
+        distance = losses.make_value(
+            config.model,
+            clip=config.ppo.value_clip,
+            aggregation=config.grpo.aggregation,
+            max_length=config.grpo.max_response,
         )
-    )
+        of_critic = train_step.make_update(distance, critic_optimizer(config), **pieces)
+        update = actor_critic.make_update(update, of_critic)
+    update = by_length.make_update(update)
     logps = by_length.make_logps(
         lambda params, tokens_BT: scoring.token_scores(
             config.model, params, tokens_BT, adjust=adjust
@@ -223,6 +233,30 @@ def make_programs(
     )
 
 
+def make_critic(config: experiment.ExperimentConfig, mesh: jax.sharding.Mesh) -> ppo.Critic:
+    """The functions of PPO's loop that GRPO's does not have, jitted."""
+    assert config.ppo is not None
+    cfg = config.grpo
+    values = by_length.make_logps(
+        partial(critic.values, config.model),
+        cfg.num_minibatches * cfg.num_microbatches,
+        by_length.lengths(cfg.max_prompt + cfg.max_response),
+    )
+    traced_values = jax.jit(values, out_shardings=place.batch_sharding(mesh))
+    traced_batch = jax.jit(actor_critic.make_batch(cfg, config.ppo))
+
+    def batch(rollouts, reward_B, include_B, *rest):
+        mine = put((rollouts, np.asarray(reward_B), np.asarray(include_B)), mesh)
+        return traced_batch(*mine, *rest)
+
+    return ppo.Critic(
+        values=lambda params, rollouts: traced_values(
+            params, put(by_length.Rows.of(rollouts), mesh)
+        ),
+        batch=batch,
+    )
+
+
 def make_supervised_update(
     config: experiment.ExperimentConfig, loop: supervised.SupervisedConfig, tx, shardings
 ):
@@ -241,8 +275,8 @@ class Setup:
     mesh: jax.sharding.Mesh
     tokens: text_tokenizer.SentencePieceTokenizer
     tx: Any
-    state: train_state.TrainState
-    shardings: train_state.TrainState
+    state: Any  # TrainState; with a critic added, actor_critic.State
+    shardings: Any
     parents: dict[str, str]
 
 
@@ -255,3 +289,26 @@ def setup(config: experiment.ExperimentConfig, num_steps: int) -> Setup:
         tx = optim.make_optimizer(config.optim, num_steps)
         state, shardings = make_state(params, tx, mesh)
     return Setup(mesh, tokens, tx, state, shardings, parents | {"tokenizer": tokens.digest})
+
+
+def critic_optimizer(config: experiment.ExperimentConfig):
+    """The critic's optimiser: the policy's at a learning rate of its own."""
+    assert config.ppo is not None
+    own = dataclasses.replace(config.optim, learning_rate=config.ppo.learning_rate)
+    return optim.make_optimizer(own, config.grpo.num_steps)
+
+
+def add_critic(config: experiment.ExperimentConfig, stage: Setup) -> Setup:
+    """`stage` itself for GRPO; for PPO with a critic beside the policy, begun from its weights."""
+    if config.ppo is None:
+        return stage
+    with meshes.activate(stage.mesh):
+        boxed = jax.eval_shape(lambda: {"scalar": heads.init_scalar_boxed(config.model)})
+        params = critic.from_policy(config.model, stage.state.params)
+        head = jax.device_put({"scalar": params["scalar"]}, place.shardings(boxed, stage.mesh))
+        state, shardings = make_state(params | head, critic_optimizer(config), stage.mesh)
+    return dataclasses.replace(
+        stage,
+        state=actor_critic.State(stage.state, state),
+        shardings=actor_critic.State(stage.shardings, shardings),
+    )

@@ -10,8 +10,8 @@ from r1_jax.rewards import combine, pool
 from r1_jax.rewards import sandbox as sandboxes
 from r1_jax.sampling import logits as sampling_logits
 from r1_jax.text import chat
+from r1_jax.training import actor_critic, supervised, switches
 from r1_jax.training import optim as optimizers
-from r1_jax.training import supervised, switches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,10 @@ class CheckpointConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ExperimentConfig:
-    """One experiment. `seed` moves sampling, minibatches and data order; the base is a file."""
+    """One experiment. `seed` moves sampling, minibatches and data order; the base is a file.
+
+    ppo: None is GRPO; with it, a critic in the place of the group's comparison.
+    """
 
     seed: int = 0
     base: str = ""  # weights file to start from, relative to the project; "" is a random start
@@ -63,8 +66,16 @@ class ExperimentConfig:
         default_factory=sampling_logits.SamplingConfig
     )
     grpo: switches.GRPOConfig = dataclasses.field(default_factory=switches.GRPOConfig)
+    ppo: actor_critic.PPOConfig | None = None
     reward: combine.RewardConfig = dataclasses.field(default_factory=combine.RewardConfig)
     graders: pool.GraderConfig = dataclasses.field(default_factory=pool.GraderConfig)
     sandbox: sandboxes.SandboxConfig = dataclasses.field(default_factory=sandboxes.SandboxConfig)
     eval: evaluation.EvalConfig = dataclasses.field(default_factory=evaluation.EvalConfig)
     checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
+
+    def __post_init__(self):
+        if self.ppo is not None and self.grpo.advantage != switches.GRPOConfig.advantage:
+            raise ValueError(
+                f"grpo.advantage={self.grpo.advantage!r} would change nothing: with ppo, "
+                "advantages come from its critic; leave one of the two out"
+            )

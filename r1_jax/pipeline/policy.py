@@ -34,7 +34,7 @@ def restore(
     run: str | pathlib.Path, config: experiment.ExperimentConfig, step: int | None
 ) -> tuple[assemble.Setup, Any, int]:
     """(setup, parameters, step) of a checkpoint of `run`, its newest unless `step` is given."""
-    stage = assemble.setup(config, config.grpo.num_steps)
+    stage = assemble.add_critic(config, assemble.setup(config, config.grpo.num_steps))
     like = {"state": stage.state}
     if config.grpo.kl_coef:
         like["reference"] = stage.state.params

@@ -27,7 +27,7 @@ from r1_jax.sampling import engine
 from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
 from r1_jax.text import chat, tokenizer
-from r1_jax.training import grpo, preflight, switches
+from r1_jax.training import grpo, ppo, preflight, switches
 
 DIAGNOSE_EVERY = 20  # rollouts between two looks at why the reward is flat, if it is
 
@@ -105,7 +105,7 @@ def run(config: experiment.ExperimentConfig, workdir: str | pathlib.Path) -> boo
     same_run(workdir, config)
     equipped = programs.equip(load.load(config.task), config.sandbox, config.graders)
     programs.refuse_unread(equipped, config.sandbox)
-    stage = assemble.setup(config, config.grpo.num_steps)
+    stage = assemble.add_critic(config, assemble.setup(config, config.grpo.num_steps))
     with (
         meshes.activate(stage.mesh),
         store.Store(workdir / "checkpoints", keep=config.checkpoint.keep) as checkpoints,
@@ -255,7 +255,10 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
         bar.note("pre-flight: " + ", ".join(f"{k} {v:.3g}" for k, v in host["preflight"].items()))
         if latest is None and host["preflight"]["pass_rate"] <= diagnostics.ALMOST_NONE:
             bar.note("pre-flight: almost no right answer to learn from; format alone may be learnt")
-        grpo.train(
+        train = grpo.train
+        if config.ppo is not None:
+            train = partial(ppo.train, critic=assemble.make_critic(config, stage.mesh))
+        train(
             cfg,
             state,
             reference,

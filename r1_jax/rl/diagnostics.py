@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from r1_jax.core import masked, types
-from r1_jax.rl import advantages, objectives
+from r1_jax.rl import advantages, gae, objectives
 
 # Where explain_flat draws its lines. Ours: far enough out that a healthy run is not accused.
 ALMOST_ALL = 0.9  # share of completions cut off, or of groups without spread
@@ -15,14 +15,17 @@ MIN_ENTROPY = 0.01  # nats per token
 
 def clip_share(
     ratio_BT: jax.Array,
-    advantage_B: jax.Array,
+    advantage: jax.Array,
     mask_BT: jax.Array,
     *,
     clip_low: float,
     clip_high: float,
 ) -> types.WeightedSum:
-    """Share of tokens under the mask whose gradient the clip cuts, as (such tokens, tokens)."""
-    binds_BT = objectives.clip_binds(ratio_BT, advantage_B, clip_low=clip_low, clip_high=clip_high)
+    """Share of tokens under the mask whose gradient the clip cuts, as (such tokens, tokens).
+
+    advantage: [B] or [B, T], as for objectives.clipped.
+    """
+    binds_BT = objectives.clip_binds(ratio_BT, advantage, clip_low=clip_low, clip_high=clip_high)
     return types.WeightedSum(
         jnp.sum(binds_BT & mask_BT, dtype=jnp.float32), jnp.sum(mask_BT, dtype=jnp.float32)
     )
@@ -65,6 +68,18 @@ def entropy_mean(entropy_BT: jax.Array, mask_BT: jax.Array) -> types.WeightedSum
     return types.WeightedSum(
         masked.sum(entropy_BT.astype(jnp.float32), mask_BT), jnp.sum(mask_BT, dtype=jnp.float32)
     )
+
+
+def explained_variance(value_BT: jax.Array, return_BT: jax.Array, mask_BT: jax.Array) -> jax.Array:
+    """1 - var(return - value) / var(return) over the tokens of the mask, scalar.
+
+    1: the critic knows the returns; 0: no better than their mean; below 0: worse. 0 too where the
+    returns' deviation is within gae.TOLERANCE: all are equal, and there is nothing to explain.
+    """
+    return_BT = return_BT.astype(jnp.float32)
+    variance = masked.var(return_BT, mask_BT)
+    unexplained = masked.var(return_BT - value_BT.astype(jnp.float32), mask_BT)
+    return jnp.where(variance > gae.TOLERANCE**2, 1.0 - masked.divide(unexplained, variance), 0.0)
 
 
 def explain_flat(

@@ -43,30 +43,61 @@ def sequence_ratio(logps_BT: jax.Array, old_logps_BT: jax.Array, mask_BT: jax.Ar
 
 
 def clipped(
-    ratio_BT: jax.Array, advantage_B: jax.Array, *, clip_low: float, clip_high: float
+    ratio_BT: jax.Array, advantage: jax.Array, *, clip_low: float, clip_high: float
 ) -> jax.Array:
     """-min(ratio * A, clip(ratio, 1 - clip_low, 1 + clip_high) * A), per token; smaller is better.
 
     DeepSeek-R1 (arXiv:2501.12948v1) Eq. 1 without its KL term; one epsilon there (10 in R1's first
     stage), two here, as in DAPO (0.2 and 0.28). With A > 0 the gradient ends above 1 + clip_high,
     with A < 0 below 1 - clip_low, which for clip_low >= 1 is never; on the other side it is not
-    cut. advantage_B is a constant. ValueError unless clip_low and clip_high are > 0.
+    cut. advantage: [B], one for all tokens of a row (GRPO), or [B, T], one for each (PPO,
+    arXiv:1707.06347 Eq. 7); a constant. ValueError unless clip_low and clip_high are > 0.
     """
     _check_clip(clip_low, clip_high)
     ratio_BT = ratio_BT.astype(jnp.float32)
-    advantage_B1 = jax.lax.stop_gradient(advantage_B.astype(jnp.float32))[:, None]
+    advantage_BT = jax.lax.stop_gradient(_by_token(advantage).astype(jnp.float32))
     clipped_BT = jnp.clip(ratio_BT, 1.0 - clip_low, 1.0 + clip_high)
-    return -jnp.minimum(ratio_BT * advantage_B1, clipped_BT * advantage_B1)
+    return -jnp.minimum(ratio_BT * advantage_BT, clipped_BT * advantage_BT)
 
 
 def clip_binds(
-    ratio_BT: jax.Array, advantage_B: jax.Array, *, clip_low: float, clip_high: float
+    ratio_BT: jax.Array, advantage: jax.Array, *, clip_low: float, clip_high: float
 ) -> jax.Array:
     """bool [B, T]: where `clipped` cuts the gradient. Arguments and errors as there."""
     _check_clip(clip_low, clip_high)
-    advantage_B1 = advantage_B[:, None]
-    is_above_BT = (advantage_B1 > 0) & (ratio_BT > 1.0 + clip_high)
-    return is_above_BT | ((advantage_B1 < 0) & (ratio_BT < 1.0 - clip_low))
+    advantage_BT = _by_token(advantage)
+    is_above_BT = (advantage_BT > 0) & (ratio_BT > 1.0 + clip_high)
+    return is_above_BT | ((advantage_BT < 0) & (ratio_BT < 1.0 - clip_low))
+
+
+def value_error(
+    value_BT: jax.Array, old_value_BT: jax.Array, return_BT: jax.Array, *, clip: float
+) -> jax.Array:
+    """A critic's loss per token [B, T]: half the squared distance to the return.
+
+    clip > 0: the larger of (V - R)^2 and (V_clip - R)^2 with V_clip = V held within `clip` of the
+    value before the update, as in the implementation of PPO (openai/baselines; not in its paper):
+    a value that has moved so far towards its return moves no further. 0 is off; ValueError below.
+    """
+    if clip < 0:
+        raise ValueError(f"clip={clip} cannot be negative; 0 switches it off")
+    return_BT = jax.lax.stop_gradient(return_BT.astype(jnp.float32))
+    error_BT = jnp.square(value_BT - return_BT)
+    if clip:
+        held_BT = _near(value_BT, old_value_BT, clip)
+        error_BT = jnp.maximum(error_BT, jnp.square(held_BT - return_BT))
+    return error_BT / 2
+
+
+def value_clip_binds(
+    value_BT: jax.Array, old_value_BT: jax.Array, return_BT: jax.Array, *, clip: float
+) -> jax.Array:
+    """bool [B, T]: where `value_error` cuts the gradient; nowhere without a clip."""
+    if not clip:
+        return jnp.zeros(value_BT.shape, bool)
+    is_far_BT = jnp.abs(value_BT - old_value_BT) > clip
+    held_BT = _near(value_BT, old_value_BT, clip)
+    return is_far_BT & (jnp.square(held_BT - return_BT) > jnp.square(value_BT - return_BT))
 
 
 def importance_weight(
@@ -122,6 +153,15 @@ def aggregate(
 def _log_ratio(logps_BT: jax.Array, constant_logps_BT: jax.Array) -> jax.Array:
     constant_logps_BT = jax.lax.stop_gradient(constant_logps_BT)
     return logps_BT.astype(jnp.float32) - constant_logps_BT.astype(jnp.float32)
+
+
+def _by_token(advantage: jax.Array) -> jax.Array:
+    return advantage if advantage.ndim == 2 else advantage[:, None]
+
+
+def _near(value_BT: jax.Array, old_value_BT: jax.Array, clip: float) -> jax.Array:
+    old_value_BT = jax.lax.stop_gradient(old_value_BT)
+    return old_value_BT + jnp.clip(value_BT - old_value_BT, -clip, clip)
 
 
 def _held(log_ratio: jax.Array) -> jax.Array:

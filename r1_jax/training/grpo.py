@@ -8,11 +8,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from r1_jax.core import keys, types
 from r1_jax.metrics import clock as metrics_clock
-from r1_jax.sharding import place
 from r1_jax.training import rollout, switches
 from r1_jax.training import state as train_state
 
@@ -39,7 +37,7 @@ class Hooks(NamedTuple):
     ]  # starts; () waits
     log: Callable[[int, dict[str, Any], list[dict[str, Any]]], None]
     evaluate: Callable[[Any, int], None]
-    save: Callable[[train_state.TrainState, Any], None]
+    save: Callable[[Any, Any], None]  # (state, reference)
 
 
 def train(
@@ -79,27 +77,12 @@ def train(
             )
             jax.block_until_ready((reference_logps, old_logps))  # or the update's clock counts it
         with clock.phase("update"):
-            metrics = []
-            orders = rollout.minibatches(config, root, step, len(batch.advantage_B))
-            for order in orders:
-                state, row = programs.update(state, batch, order)
-                metrics.append(row)
-            metrics = [place.to_host(row) for row in metrics]
-        # Only the first update sees the weights that sampled.
-        gap, gap_b = float(metrics[0]["gap"]), metrics[0]["rows"]["gap"]
-        for i, row_gap in zip(orders[0], gap_b, strict=True):
-            finished.samples[i]["gap"] = float(row_gap)
-        names = metrics[0].keys() - {"rows", "gap"}
-        row = {name: np.mean([m[name] for m in metrics]) for name in sorted(names)} | facts
-        row["ratio/max"] = max(m["ratio/max"] for m in metrics)
-        row |= finished.facts | {"gap/sampler_learner_max": gap} | clock.lap()
-        hooks.log(step, row, finished.samples)
-        if not gap <= config.gap_bound:
-            raise GapError(
-                f"step {step}: sampler and learner differ by {gap:.3g} nats on one token, above "
-                f"gap_bound={config.gap_bound}; look for stale weights or a numerics difference, "
-                "or raise the bound if compute_dtype is bfloat16"
+            state, row = rollout.learn(
+                config, state, programs.update, batch, finished.samples, root=root, step=step
             )
+        row |= facts | finished.facts | clock.lap()
+        hooks.log(step, row, finished.samples)
+        check_gap(config, step, row["gap/sampler_learner_max"])
         before, step = step, int(state.step)
         every = config.reference_every
         if reference is not None and every and step // every > before // every:
@@ -107,3 +90,13 @@ def train(
         hooks.save(state, reference)
     hooks.evaluate(state.params, step)
     return state
+
+
+def check_gap(config: switches.GRPOConfig, step: int, gap: float) -> None:
+    """Raises GapError for a gap in nats that is above gap_bound, or no number."""
+    if not gap <= config.gap_bound:
+        raise GapError(
+            f"step {step}: sampler and learner differ by {gap:.3g} nats on one token, above "
+            f"gap_bound={config.gap_bound}; look for stale weights or a numerics difference, "
+            "or raise the bound if compute_dtype is bfloat16"
+        )

@@ -1,4 +1,4 @@
-"""The losses: next token, and policy."""
+"""The losses: next token, policy, and value."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from r1_jax.core import masked, types
 from r1_jax.data import packing
 from r1_jax.models import config as model_config
-from r1_jax.models import scoring
+from r1_jax.models import critic, scoring
 from r1_jax.rl import diagnostics, kl, objectives
 from r1_jax.training import step
 
@@ -94,13 +94,15 @@ def make_policy(
     adjust: Adjust,
     max_length: int,
 ) -> step.Loss:
-    """loss(params, PolicyBatch): the clipped objective with its KL penalty, aggregated.
+    """loss(params, PolicyBatch or ActorCriticBatch): clipped objective and KL penalty, aggregated.
 
     DeepSeek-R1 (arXiv:2501.12948v1) Eq. 1 and 2. adjust: the sampler's logits adjustment, so that
     ratios compare one kind of distribution. max_length: tokens, the divisor of constant_length.
     """
 
-    def loss(params, batch: types.PolicyBatch) -> step.LossOutput:
+    def loss(params, batch: types.PolicyBatch | types.ActorCriticBatch) -> step.LossOutput:
+        by_token = isinstance(batch, types.ActorCriticBatch)
+        advantage = batch.advantage_BT if by_token else batch.advantage_B
         logps_BT, entropy_BT = scoring.token_scores(model, params, batch.tokens_BT, adjust=adjust)
         T = batch.tokens_BT.shape[1]
         mask_BT = masked.completion_mask(batch.prompt_length_B, batch.length_B, T)
@@ -122,7 +124,7 @@ def make_policy(
         else:
             ratio_BT = objectives.sequence_ratio(logps_BT, old_BT, mask_BT)
         clips = {"clip_low": config.clip_low, "clip_high": config.clip_high}
-        loss_BT = objectives.clipped(ratio_BT, batch.advantage_B, **clips)
+        loss_BT = objectives.clipped(ratio_BT, advantage, **clips)
         if config.importance_cap:
             loss_BT *= objectives.importance_weight(old_BT, behavior_BT, cap=config.importance_cap)
         included_BT = mask_BT & batch.include_B[:, None]
@@ -131,7 +133,7 @@ def make_policy(
                 num_tokens - jnp.sum(mask_BT), num_tokens
             ),
             "entropy": diagnostics.entropy_mean(entropy_BT, included_BT),
-            "clip/share": diagnostics.clip_share(ratio_BT, batch.advantage_B, included_BT, **clips),
+            "clip/share": diagnostics.clip_share(ratio_BT, advantage, included_BT, **clips),
         }
         if batch.reference_logps_BT is not None:
             reference_BT = jnp.where(mask_BT, batch.reference_logps_BT, 0.0)
@@ -151,5 +153,36 @@ def make_policy(
             "ratio/max": diagnostics.ratio_max(ratio_BT, included_BT),
         }
         return step.LossOutput(aggregated, means, maxima, {"gap": gap_B})
+
+    return loss
+
+
+def make_value(
+    model: model_config.ModelConfig, *, clip: float, aggregation: str, max_length: int
+) -> step.Loss:
+    """loss(critic's params, ActorCriticBatch): distance of its values to the returns, aggregated.
+
+    clip: of objectives.value_error. aggregation, max_length: as in the policy's loss.
+    """
+
+    def loss(params, batch: types.ActorCriticBatch) -> step.LossOutput:
+        value_BT = critic.values(model, params, batch.tokens_BT)
+        T = batch.tokens_BT.shape[1]
+        mask_BT = masked.completion_mask(batch.prompt_length_B, batch.length_B, T)
+        included_BT = mask_BT & batch.include_B[:, None]
+        values = [
+            jnp.where(mask_BT, x, 0.0) for x in (value_BT, batch.old_value_BT, batch.return_BT)
+        ]
+        error_BT = objectives.value_error(*values, clip=clip)
+        binds_BT = objectives.value_clip_binds(*values, clip=clip)
+        num_tokens = jnp.sum(included_BT, dtype=jnp.float32)
+        means = {
+            "clip_share": types.WeightedSum(masked.sum(binds_BT, included_BT), num_tokens),
+            "mean": types.WeightedSum(masked.sum(values[0], included_BT), num_tokens),
+        }
+        aggregated = objectives.aggregate(
+            error_BT, mask_BT, batch.include_B, how=aggregation, max_length=max_length
+        )
+        return step.LossOutput(aggregated, means, {}, {})
 
     return loss

@@ -1,4 +1,4 @@
-"""From prompts to the rows of an update: sample, score, resample, shape, group, cut."""
+"""A rollout's way: sample, score, resample, shape, group, cut; then its updates and its row."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -107,8 +107,7 @@ def policy_batch(
     reward_B, include_B = shaped_reward(config, rollouts, scores, limit)
     groups = (-1, config.group_size)
     # Judged before a KL term: a z-score would blow its noise up to a full-sized advantage.
-    is_flat_P = advantages.zero_spread(reward_B.reshape(groups), valid_B.reshape(groups))
-    shaped = masked.mean(reward_B, include_B)
+    is_flat_P = ~_has_spread(config, rollouts, scores, limit)
     if reference_logps is not None and config.kl_place == "reward":
         # Shaping by the summed estimate, as in PPO-style RLHF; R1's v2 A.3 says why it does not.
         mask_BT = masked.completion_mask(
@@ -130,20 +129,28 @@ def policy_batch(
         advantage_B=np.asarray(advantage_PG.ravel()),
         include_B=np.asarray(include_B),
     )
+    return batch, facts(config, rollouts, scores, limit)
+
+
+def facts(
+    config: switches.GRPOConfig, rollouts, scores: types.Scores, limit: int
+) -> dict[str, float | None]:
+    """What the log says of a rollout and its shaped rewards, before any KL term."""
+    reward_B, include_B = shaped_reward(config, rollouts, scores, limit)
     length_B = np.asarray(rollouts.length_B)
     ended_B = np.asarray(rollouts.stop_B) >= 0
-    facts = {
+    found = {
         "length/mean": length_B.mean(),
         "length/terminated_mean": length_B[ended_B].mean() if ended_B.any() else None,
         "length/clipped_share": 1 - ended_B.mean(),
         "length/limit": limit,
         "tokens/rollout": int(length_B.sum()),
         "tokens/useful_share": length_B.sum() / float(rollouts.slot_steps),
-        "groups/zero_spread_share": jnp.mean(is_flat_P.astype(jnp.float32)),
-        "reward/shaped": shaped,
+        "groups/zero_spread_share": np.mean(~_has_spread(config, rollouts, scores, limit)),
+        "reward/shaped": masked.mean(reward_B, include_B),
         "rows/included_share": jnp.mean(include_B.astype(jnp.float32)),
     }
-    return batch, {k: None if value is None else float(value) for k, value in facts.items()}
+    return {k: None if value is None else float(value) for k, value in found.items()}
 
 
 def minibatches(
@@ -156,3 +163,25 @@ def minibatches(
         order = np.asarray(jax.random.permutation(key, num_rows))
         orders += np.split(order, config.num_minibatches)
     return orders
+
+
+def learn(
+    config: switches.GRPOConfig, state, update, batch, samples: list[dict[str, Any]], *, root, step
+) -> tuple[Any, dict[str, Any]]:
+    """All updates on one rollout: (the state after them, their row of the log).
+
+    The row holds means over the updates, but of ratio/max the largest, and the gap of the first
+    update, which alone sees the weights that sampled. Its completions' gaps go into `samples`.
+    """
+    metrics = []
+    orders = minibatches(config, root, step, len(batch.include_B))
+    for order in orders:
+        state, of_update = update(state, batch, order)
+        metrics.append(of_update)
+    metrics = [place.to_host(of_update) for of_update in metrics]
+    for i, gap in zip(orders[0], metrics[0]["rows"]["gap"], strict=True):
+        samples[i]["gap"] = float(gap)
+    names = metrics[0].keys() - {"rows", "gap"}
+    row = {name: np.mean([m[name] for m in metrics]) for name in sorted(names)}
+    row["ratio/max"] = max(m["ratio/max"] for m in metrics)
+    return state, row | {"gap/sampler_learner_max": float(metrics[0]["gap"])}

@@ -77,6 +77,24 @@ def leave_one_out(rewards, valid):
     return advantages
 
 
+def gae(rewards, values, mask, gamma, lam):
+    """arXiv:1506.02438 Eq. 16, the sum as it is defined: (advantages, advantages + values).
+
+    A_t = sum over l of (gamma lam)^l (r_{t+l} + gamma V_{t+l+1} - V_{t+l}), V = 0 past the end.
+    """
+    advantages, returns = np.zeros(mask.shape), np.zeros(mask.shape)
+    for b in range(len(mask)):
+        here = [t for t in range(mask.shape[1]) if mask[b, t]]
+        reward = [float(rewards[b, t]) for t in here]
+        value = [float(values[b, t]) for t in here] + [0.0]
+        for i, t in enumerate(here):
+            for j in range(i, len(here)):
+                delta = reward[j] + gamma * value[j + 1] - value[j]
+                advantages[b, t] += (gamma * lam) ** (j - i) * delta
+            returns[b, t] = advantages[b, t] + value[i]
+    return advantages, returns
+
+
 # --- KL estimators, one token -------------------------------------------------------------------
 
 

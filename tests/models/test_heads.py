@@ -1,4 +1,4 @@
-"""The vocabulary head: which weights, and float32 whatever comes in."""
+"""The heads: which weights, and float32 whatever comes in."""
 
 import dataclasses
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from r1_jax.models import heads
 from r1_jax.sharding import mesh as meshes
+from r1_jax.sharding import place
 from tests.models import tiny
 
 
@@ -43,3 +44,38 @@ def test_bfloat16_products_are_summed_in_float32():
     program = jax.make_jaxpr(heads.logits)(hidden_D, jnp.ones((8, 3), jnp.float32))
     (product,) = [e for e in tiny.equations(program) if e.primitive.name == "dot_general"]
     assert {v.aval.dtype for v in product.invars} == {jnp.dtype(jnp.bfloat16)}
+
+
+def test_scalar_by_hand_for_any_leading_shape():
+    # [1, 2] . [3, -1] + 0.5 = 1.5; [0, 4] . [3, -1] + 0.5 = -3.5
+    params = {"kernel": jnp.array([3.0, -1.0]), "bias": jnp.array(0.5)}
+    hidden_BD = jnp.array([[1.0, 2.0], [0.0, 4.0]])
+    np.testing.assert_array_equal(heads.scalar(params, hidden_BD), [1.5, -3.5])
+    np.testing.assert_array_equal(heads.scalar(params, hidden_BD[:, None]), [[1.5], [-3.5]])
+
+
+def test_scalar_of_bfloat16_is_summed_in_float32():
+    hidden_D = jnp.array([256.0] + [1.0] * 7, jnp.bfloat16)
+    value = heads.scalar({"kernel": jnp.ones(8), "bias": jnp.array(0.0)}, hidden_D)
+    assert (value.dtype, float(value)) == (jnp.float32, 263.0)
+
+
+def test_a_new_scalar_head_says_0_and_its_gradient_is_the_hidden_state():
+    params = heads.init_scalar(tiny.MODEL)
+    hidden_D = jnp.arange(tiny.MODEL.embed_dim, dtype=jnp.float32)
+    value, grads = jax.value_and_grad(heads.scalar)(params, hidden_D)
+    assert float(value) == 0.0
+    np.testing.assert_array_equal(grads["kernel"], hidden_D)
+    assert float(grads["bias"]) == 1.0
+
+
+def test_a_scalar_head_is_split_like_the_width_of_the_model():
+    made = meshes.make_mesh(2, 2, 2)
+    boxed = jax.eval_shape(lambda: heads.init_scalar_boxed(tiny.MODEL))
+    found = place.shardings(boxed, made)
+    assert found["kernel"].spec == jax.P("fsdp") and found["bias"].spec == jax.P()
+    params = jax.device_put({"kernel": jnp.arange(32.0), "bias": jnp.array(1.0)}, found)
+    hidden_BD = jnp.ones((8, 32))
+    with meshes.activate(made):
+        value_B = tiny.jit(heads.scalar)(params, hidden_BD)
+    np.testing.assert_allclose(value_B, [31 * 16 + 1.0] * 8)

@@ -19,7 +19,7 @@ from r1_jax.data.tasks import task as tasks
 from r1_jax.pipeline import assemble, experiment, r1_zero
 from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
-from r1_jax.training import grpo, optim, switches
+from r1_jax.training import actor_critic, grpo, optim, ppo, switches
 from r1_jax.training import state as train_state
 from tests import tiny, toy_rewards
 
@@ -71,8 +71,13 @@ CONFIG = {
 
 
 @functools.cache
-def _update(grpo_config: switches.GRPOConfig, optim_config: optim.OptimConfig):
-    return jax.jit(tiny.make_update(grpo_config, optim.make_optimizer(optim_config, 8)))
+def _update(
+    grpo_config: switches.GRPOConfig,
+    optim_config: optim.OptimConfig,
+    of_ppo: actor_critic.PPOConfig | None,
+):
+    tx = optim.make_optimizer(optim_config, 8)
+    return jax.jit(tiny.make_update(grpo_config, tx, of_ppo=of_ppo))
 
 
 @dataclasses.dataclass
@@ -102,6 +107,16 @@ class Toy:
         state = jax.device_put(train_state.create(self.table, tx), place.replicated(mesh))
         return assemble.Setup(mesh, Tokenizer(), tx, state, None, {"tokenizer": Tokenizer.digest})
 
+    def add_critic(self, config, stage):
+        if config.ppo is None:
+            return stage
+        state = tiny.with_critic(stage.state, config.ppo)
+        placed = jax.device_put(state, place.replicated(stage.mesh))
+        return dataclasses.replace(stage, state=placed)
+
+    def make_critic(self, config, mesh) -> ppo.Critic:
+        return tiny.make_critic(config.grpo, config.ppo)
+
     def make_generate(self, config, mesh, tokens, group_size):
         def generate(params, batch, key, step, limit):
             self.before("generate", step)
@@ -114,7 +129,7 @@ class Toy:
 
     def make_programs(self, config, mesh, tokens, tx, shardings) -> grpo.Programs:
         same = {"num_steps": 8, "gap_bound": 0.05, "max_prompt": 4}  # nothing to the update
-        update = _update(dataclasses.replace(config.grpo, **same), config.optim)
+        update = _update(dataclasses.replace(config.grpo, **same), config.optim, config.ppo)
         mix = config.grpo.reference_mix
 
         def updated(state, batch, rows):
@@ -137,7 +152,7 @@ def toy(monkeypatch) -> Toy:
     toy = Toy()
     tiny.patch(monkeypatch)
     monkeypatch.setattr(load, "load", lambda config: toy.task)
-    for name in ("setup", "make_generate", "make_programs"):
+    for name in ("setup", "add_critic", "make_critic", "make_generate", "make_programs"):
         monkeypatch.setattr(assemble, name, getattr(toy, name))
     save, evaluate = store.Store.save, r1_zero.evaluation.evaluate
 

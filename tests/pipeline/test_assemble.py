@@ -206,6 +206,44 @@ def test_a_base_from_before_a_model_switch_existed_is_refused_by_name(folder, tm
         assemble.setup(config, 1)
 
 
+# --- the critic ---------------------------------------------------------------------------------
+
+
+def test_without_ppo_there_is_no_critic(folder):
+    stage = assemble.setup(_base(folder), 1)
+    assert assemble.add_critic(_base(folder), stage) is stage
+
+
+def test_a_critic_begins_as_the_policy_and_is_placed_as_it(folder):
+    config = _base(folder, mesh__fsdp=2, mesh__tensor=2, ppo__learning_rate=0.5)
+    alone = assemble.setup(config, 10)
+    stage = assemble.add_critic(config, alone)
+    policy, critic = stage.state.policy, stage.state.critic
+    assert policy is alone.state and stage.state.params is policy.params
+    read = {name: leaf for name, leaf in policy.params.items() if name != "head"}
+    assert trees.digest(critic.params["transformer"]) == trees.digest(read)
+    assert not np.any(critic.params["scalar"]["kernel"])
+    assert critic.params["scalar"]["kernel"].sharding.spec == jax.P("fsdp")
+    ups = [
+        p["layers"]["block"]["mlp"]["up"]["kernel"] for p in (read, critic.params["transformer"])
+    ]
+    assert ups[0].sharding == ups[1].sharding
+    pointers = [up.addressable_shards[0].data.unsafe_buffer_pointer() for up in ups]
+    assert pointers[0] != pointers[1]  # an update donates both
+    placed = jax.tree.map(
+        lambda x, s: x.sharding.is_equivalent_to(s, x.ndim), stage.state, stage.shardings
+    )
+    assert jax.tree.all(placed)
+
+
+def test_the_critic_has_a_learning_rate_of_its_own(folder):
+    config = _base(folder, optim__learning_rate=0.25, ppo__learning_rate=0.5)
+    tx = assemble.critic_optimizer(config)
+    params = {"w": jnp.array(0.0)}
+    updates, _ = tx.update({"w": jnp.array(0.1)}, tx.init(params), params)
+    assert float(updates["w"]) == pytest.approx(-0.5, rel=1e-4)  # Adam's first step is its rate
+
+
 # --- programs -----------------------------------------------------------------------------------
 
 

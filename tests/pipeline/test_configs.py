@@ -119,12 +119,21 @@ def test_an_ablation_s_command_is_a_sweep_in_which_every_cell_is_another_run(
 
 def test_the_issue_s_ablations_are_all_here():
     names = "kl reward clip advantage length reference_refresh base_behaviours".split()
-    assert {path.stem for path in ABLATIONS} == {f"ablate_{name}" for name in names}
+    assert {path.stem for path in ABLATIONS} == {f"ablate_{n}" for n in names} | {"ppo_countdown"}
 
 
 @pytest.mark.parametrize("name", ["ablate_kl", "ablate_reward", "ablate_base_behaviours"])
 def test_these_start_from_the_quickstart_itself(name):
     assert load(name) == load("r1_zero_countdown")
+
+
+def test_ppo_sees_as_many_completions_as_the_quickstart():
+    quickstart, ppo = load("r1_zero_countdown"), load("ppo_countdown")
+    assert quickstart.ppo is None and ppo.ppo is not None
+    kl = {name: getattr(quickstart.grpo, name) for name in ("kl_place", "kl_estimator", "kl_coef")}
+    assert (
+        dataclasses.replace(ppo, ppo=None, grpo=dataclasses.replace(ppo.grpo, **kl)) == quickstart
+    )
 
 
 def test_clipping_can_bind_where_it_is_ablated():

@@ -31,7 +31,7 @@ def kill_at(phase: str, at: int):
 
 def like(toy, **changes):
     config = toy.config(**changes)
-    state = toy.setup(config, 8).state
+    state = toy.add_critic(config, toy.setup(config, 8)).state
     return {"state": state, "reference": state.params} if config.grpo.kl_coef else {"state": state}
 
 
@@ -227,6 +227,47 @@ def test_a_failed_save_stops_the_run(toy, tmp_path, monkeypatch):
     with pytest.raises(store.SaveError, match="the disk is full"):
         toy.run(tmp_path)
     assert [row["step"] for row in rows(tmp_path)] == [0]
+
+
+# --- with a critic ------------------------------------------------------------------------------
+
+PPO = {"ppo": {"learning_rate": 0.1, "gae_lambda": 0.9}}
+
+
+@pytest.mark.parametrize(("phase", "at"), [("update", 5), ("save", 4), ("saved", 6)])
+def test_ppo_killed_and_started_again_is_the_uninterrupted_run(phase, at, toy, tmp_path):
+    toy.run(tmp_path / "whole", **PPO)
+    toy.before = kill_at(phase, at)
+    with pytest.raises(Killed):
+        toy.run(tmp_path / "cut", **PPO)
+    toy.before = lambda name, step: None
+    assert toy.run(tmp_path / "cut", **PPO)
+    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+    digests = [final_digest(tmp_path / n, like(toy, **PPO), step=8) for n in ("cut", "whole")]
+    assert digests[0] == digests[1]
+    assert not toy.run(tmp_path / "cut", **PPO)
+
+
+def test_ppo_is_another_run_than_grpo_and_logs_its_critic(toy, tmp_path):
+    toy.run(tmp_path / "ppo", **PPO)
+    metrics = rows(tmp_path / "ppo")
+    assert [row["step"] for row in metrics] == [0, 2, 4, 6]
+    assert names.ROW.keys() <= metrics[0].keys() | {"seconds/rollout", "seconds/score"} | {
+        "seconds/update", "compilations"
+    }  # fmt: skip
+    assert all(row["value/loss"] > 0 and row["value/skipped"] == 0 for row in metrics)
+    explained = [row["value/explained_variance"] for row in metrics]
+    assert abs(explained[0]) < 1e-5 < abs(explained[1])  # it said 0 to all, and then no longer
+    with pytest.raises(ValueError, match=r"another config .*ppo.* there"):
+        toy.run(tmp_path / "ppo")
+    toy.run(tmp_path / "grpo")
+    ways = [[row["reward/mean"] for row in rows(tmp_path / name)] for name in ("ppo", "grpo")]
+    assert ways[0][0] == ways[1][0] and ways[0] != ways[1]  # one start, two ways on
+
+
+def test_an_advantage_of_groups_is_refused_beside_a_critic(toy):
+    with pytest.raises(ValueError, match=r"grpo.advantage='mean_only' would change nothing"):
+        toy.config(grpo__advantage="mean_only", **PPO)
 
 
 # --- refusals -----------------------------------------------------------------------------------

@@ -34,6 +34,25 @@ def test_ratio_max_over_the_mask():
     assert float(diagnostics.ratio_max(ratio_BT, jnp.zeros_like(MASK_BT))) == 1.0
 
 
+def test_explained_variance_by_hand():
+    # returns 1 2 3 | 4 2 under the mask: mean 2.4, var 1.04
+    return_BT = jnp.array([[9.0, 1.0, 2.0, 3.0], [9.0, 4.0, 2.0, 9.0]])
+
+    def explained(value_BT, returns_BT=return_BT):
+        value_BT = jnp.where(MASK_BT, value_BT, jnp.nan)
+        return float(diagnostics.explained_variance(value_BT, returns_BT, MASK_BT))
+
+    assert explained(return_BT + 7) == pytest.approx(1)  # off by a constant: all spread is known
+    assert explained(jnp.zeros((2, 4))) == pytest.approx(0)
+    assert explained(-return_BT) == pytest.approx(-3)  # twice the distance, four times the variance
+    # errors 1 0 0 | 0 0: mean 0.2, var 0.16
+    wrong_BT = return_BT.at[0, 1].add(-1)
+    assert explained(wrong_BT) == pytest.approx(1 - 0.16 / 1.04)
+    # Nothing varies but by rounding, so there is nothing to explain.
+    rounded_BT = jnp.ones((2, 4)).at[0, 1].add(1e-6)
+    assert explained(wrong_BT, jnp.ones((2, 4))) == explained(wrong_BT, rounded_BT) == 0
+
+
 def test_gap_over_completion_tokens():
     learner_BT = jnp.array([[-5.0, -1.0, -2.0, -3.0], [-5.0, -1.0, -1.0, -9.0]])
     sampler_BT = jnp.array([[0.0, -1.0, -2.5, -3.0], [0.0, -1.25, -1.0, 0.0]])

@@ -337,3 +337,46 @@ def test_what_lies_off_the_mask_changes_nothing():
             np.testing.assert_array_equal(gradient_BT, other_BT)
             assert np.all(np.asarray(gradient_BT)[~batch["mask"]] == 0)
             assert np.all(np.asarray(gradient_BT)[~batch["include"]] == 0)
+
+
+def test_advantages_may_differ_from_token_to_token():
+    # A = 1: min(1.5, 1.2) = 1.2, cut; A = -1: min(-1.5, -1.2) = -1.5, not cut; A = 2: 2 * 0.5
+    ratio_BT = jnp.array([[1.5, 1.5, 0.5]])
+    advantage_BT = jnp.array([[1.0, -1.0, 2.0]])
+    clips = {"clip_low": 0.2, "clip_high": 0.2}
+    loss_BT = objectives.clipped(ratio_BT, advantage_BT, **clips)
+    np.testing.assert_allclose(loss_BT, [[-1.2, 1.5, -1.0]], rtol=1e-6)
+    assert objectives.clip_binds(ratio_BT, advantage_BT, **clips).tolist() == [[True, False, False]]
+    same_BT = objectives.clipped(ratio_BT, jnp.full((1, 3), 0.7), **clips)
+    np.testing.assert_array_equal(same_BT, objectives.clipped(ratio_BT, jnp.array([0.7]), **clips))
+
+
+# --- the critic's distance ----------------------------------------------------------------------
+
+OLD_BT, RETURN_BT = jnp.array([[1.0, 1.0, 1.0, 1.0]]), jnp.array([[3.0, 3.0, -1.0, 1.1]])
+VALUE_BT = jnp.array([[2.0, 1.25, 2.0, 1.75]])
+
+
+def test_the_distance_to_the_return_by_hand():
+    plain_BT = objectives.value_error(VALUE_BT, OLD_BT, RETURN_BT, clip=0.0)
+    np.testing.assert_allclose(plain_BT, [[0.5, 1.53125, 4.5, 0.21125]], rtol=1e-5)
+    # held within 0.5: 1.5, 1.25, 1.5, 1.5; the larger of both squares, halved
+    clipped_BT = objectives.value_error(VALUE_BT, OLD_BT, RETURN_BT, clip=0.5)
+    np.testing.assert_allclose(clipped_BT, [[1.125, 1.53125, 4.5, 0.21125]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.5])
+def test_only_a_value_that_moved_too_far_towards_its_return_has_no_gradient(clip):
+    def total(value_BT):
+        return jnp.sum(objectives.value_error(value_BT, OLD_BT, RETURN_BT, clip=clip))
+
+    gradient_BT = jax.grad(total)(VALUE_BT)
+    binds_BT = objectives.value_clip_binds(VALUE_BT, OLD_BT, RETURN_BT, clip=clip)
+    assert binds_BT.tolist() == [[clip > 0, False, False, False]]
+    expected_BT = jnp.where(binds_BT, 0.0, VALUE_BT - RETURN_BT)
+    np.testing.assert_allclose(gradient_BT, expected_BT, rtol=1e-5)
+
+
+def test_a_negative_value_clip_is_refused():
+    with pytest.raises(ValueError, match=r"clip=-0\.5 cannot be negative; 0 switches it off"):
+        objectives.value_error(VALUE_BT, OLD_BT, RETURN_BT, clip=-0.5)

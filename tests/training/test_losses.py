@@ -9,7 +9,7 @@ import pytest
 
 from r1_jax.core import types
 from r1_jax.data import packing
-from r1_jax.models import scoring
+from r1_jax.models import critic, scoring
 from r1_jax.training import losses
 from tests.golden import rl_numpy as golden
 
@@ -212,6 +212,51 @@ def test_nothing_is_measured_against_an_absent_reference(inputs):
 def test_impossible_settings_are_named(wrong, message):
     with pytest.raises(ValueError, match=message):
         losses.PolicyLossConfig(**wrong)
+
+
+# --- value --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.2])
+@pytest.mark.parametrize("aggregation", losses.objectives.AGGREGATIONS)
+def test_the_critic_s_loss_is_that_of_the_equations(aggregation, clip, monkeypatch):
+    monkeypatch.setattr(critic, "values", lambda model, params, tokens_BT: params)
+    rng = np.random.default_rng(0)
+    value_BT, old_BT, return_BT = (rng.normal(size=(B, T)).astype(np.float32) for _ in range(3))
+    old_BT = value_BT + np.float32(0.4) * old_BT
+    none = dict.fromkeys(("old_logps_BT", "reference_logps_BT"))
+    include_B = np.array([True, True, False, True, True])
+    batch = types.ActorCriticBatch(
+        tokens_BT=np.zeros((B, T), np.int32), prompt_length_B=PROMPT_B, length_B=LENGTH_B,
+        behavior_logps_BT=np.zeros((B, T), np.float32), advantage_BT=np.zeros((B, T), np.float32),
+        old_value_BT=np.where(MASK_BT, old_BT, np.nan), include_B=include_B,
+        return_BT=np.where(MASK_BT, return_BT, np.nan), **none,
+    )  # fmt: skip
+    loss = losses.make_value(None, clip=clip, aggregation=aggregation, max_length=MAX_LENGTH)
+
+    def mean(params):
+        out = loss(params, jax.tree.map(jnp.asarray, batch))
+        return out.loss.total / out.loss.weight, out
+
+    (value, out), gradient_BT = jax.value_and_grad(mean, has_aux=True)(jnp.asarray(value_BT))
+    total, expected_BT, num_cut = 0.0, np.zeros((B, T)), 0
+    kept_BT = MASK_BT & include_B[:, None]
+    factor_B = {
+        "sequence_mean": 1 / (4 * LENGTH_B), "token_mean": np.full(B, 1 / kept_BT.sum()),
+        "constant_length": np.full(B, 1 / (4 * MAX_LENGTH)),
+    }[aggregation]  # fmt: skip
+    for b, t in np.argwhere(kept_BT):
+        v, old, aim = (float(x[b, t]) for x in (value_BT, old_BT, return_BT))
+        held = min(max(v, old - clip), old + clip)
+        is_cut = clip > 0 and (held - aim) ** 2 > (v - aim) ** 2
+        total += factor_B[b] * ((held if is_cut else v) - aim) ** 2 / 2
+        expected_BT[b, t] = 0.0 if is_cut else factor_B[b] * (v - aim)
+        num_cut += is_cut
+    assert (num_cut > 2) == (clip > 0)
+    np.testing.assert_allclose(value, total, rtol=1e-5)
+    np.testing.assert_allclose(gradient_BT, expected_BT, rtol=1e-4, atol=1e-6)
+    assert float(out.means["clip_share"].total) == num_cut
+    assert float(out.means["mean"].total) == pytest.approx(value_BT[kept_BT].sum(), rel=1e-4)
 
 
 def test_next_token_loss_is_the_mean_over_weighted_tokens(monkeypatch):
