@@ -38,6 +38,7 @@ ROOM_TESTS = {  # what a whole room does, in no one module
     "reports/test_browser.py",
     "rewards/test_hostile.py",  # every reward against the same completions
     "rewards/test_hostile_programs.py",
+    "rewards/test_hostile_reasoning_gym.py",
     "training/test_filtered.py",
 }
 

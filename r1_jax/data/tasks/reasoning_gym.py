@@ -16,6 +16,7 @@ from r1_jax.data.tasks import task
 from r1_jax.rewards import verdict
 
 MARKERS = ()
+NONSENSE = "(42, 22)"  # that is the answer to no question
 # Data sets whose verifier, in 0.1.25, evaluates an answer as Python, in reach of the right one, or
 # has sympy do so. Only answers that cannot be code are shown to these.
 AS_PYTHON = ("binary_matrix", "n_queens", "spiral_matrix", "string_insertion")
@@ -110,6 +111,13 @@ def _entry(name: str, seed: int, size: int, index: int) -> dict[str, Any]:
     return _dataset(name, seed, size)[index]
 
 
+def accepts_anything(name: str, seed: int, size: int) -> bool:
+    """Whether the verifier pays nonsense in full, as game_of_life_halting's does in 0.1.25."""
+    entry = _entry(name, seed, size, 0)
+    score = _dataset(name, seed, size).score_answer
+    return is_safe(name, NONSENSE) and score(NONSENSE, entry) == 1.0
+
+
 def num_candidates(sizes: Mapping[str, int]) -> int:
     """How many entries to draw so that the splits fill up unless many questions repeat."""
     return 64 + math.ceil(
@@ -121,11 +129,16 @@ def problems(name: str, sizes: Mapping[str, int], seed: int) -> dict[str, list[t
     """Distinct questions for every split.
 
     Entries whose worked answer `is_safe` would not show to the verifier are left out. Raises
-    ValueError for an unknown data set, for one without worked answers (no answer of which
-    a run could be told that it is right), and if there are not enough different questions.
+    ValueError for an unknown data set, for one whose verifier accepts anything, for one without
+    worked answers (no answer of which a run could be told that it is right), and if there are not
+    enough different questions.
     """
     size = num_candidates(sizes)
     dataset = _dataset(name, seed, size)
+    if accepts_anything(name, seed, size):
+        raise ValueError(
+            f"dataset={name!r} has a verifier that accepts {NONSENSE!r} for an answer; use another"
+        )
 
     def candidates() -> Iterator[tuple[str, task.Prompt]]:
         for index in range(size):

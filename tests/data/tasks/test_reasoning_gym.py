@@ -45,3 +45,9 @@ def test_what_evaluates_answers_sees_none_that_is_code(name):
 
 def test_what_compares_answers_sees_all():
     assert all(reasoning_gym.is_safe("chain_sum", text) for text in CODE)
+
+
+def test_a_data_set_whose_verifier_accepts_anything_is_refused():
+    sizes = {"train": 8, "validation": 4, "test": 4}
+    with pytest.raises(ValueError, match="verifier that accepts"):
+        reasoning_gym.problems("game_of_life_halting", sizes, 0)
