@@ -19,6 +19,7 @@ COMMANDS = {
     "pretrain": "makes a base model from nothing",
     "tokenizer": "trains a SentencePiece model on a task's corpus",
     "pipeline": "the whole of R1: R1-Zero, four stages, distillation",
+    "reward_model": "judges pairs of answers, trains a reward model on them",
     "evaluate": "pass@1 and cons@k of a checkpoint on held-out problems or a suite of benchmarks",
     "generate": "completions of a run's checkpoint for questions of yours",
     "sweep": "settings x seeds, a run directory each: ablations in one command",

@@ -10,7 +10,10 @@ Writes a synthetic corpus, trains a tokenizer and a small base model on it, and 
 WORKDIR/base.safetensors (with its manifest) and WORKDIR/base.model beside it. `train` starts from
 it with --config.base=WORKDIR/base.safetensors. A second call goes on where the first one stopped.
 """
-UNREAD = ("sampling", "grpo", "reward", "sandbox", "eval")
+UNREAD = (
+    *("sampling", "sft", "grpo", "ppo", "reward", "sandbox", "eval", "preference"),
+    "reward_model",
+)
 
 
 def main(argv):

@@ -9,7 +9,7 @@ _DOC = """
 Reinforcement learning with rule rewards from a base model (R1-Zero). A second call with the same
 --workdir goes on where the first one stopped, to the bit, or says that it is done.
 """
-UNREAD = ("corpus", "pretrain")  # what a base was made of is a matter of `pretrain`
+UNREAD = ("corpus", "pretrain", "sft", "preference", "reward_model")  # other commands' matters
 
 
 def main(argv):

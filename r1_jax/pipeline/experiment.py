@@ -3,6 +3,7 @@
 import dataclasses
 
 from r1_jax.data import corpus as corpora
+from r1_jax.data import preferences
 from r1_jax.data.tasks import load
 from r1_jax.evaluation import run as evaluation
 from r1_jax.models import config as model_config
@@ -12,6 +13,7 @@ from r1_jax.sampling import logits as sampling_logits
 from r1_jax.text import chat
 from r1_jax.training import actor_critic, supervised, switches
 from r1_jax.training import optim as optimizers
+from r1_jax.training import reward_model as reward_loop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +73,12 @@ class ExperimentConfig:
     graders: pool.GraderConfig = dataclasses.field(default_factory=pool.GraderConfig)
     sandbox: sandboxes.SandboxConfig = dataclasses.field(default_factory=sandboxes.SandboxConfig)
     eval: evaluation.EvalConfig = dataclasses.field(default_factory=evaluation.EvalConfig)
+    preference: preferences.PreferenceConfig = dataclasses.field(
+        default_factory=preferences.PreferenceConfig
+    )
+    reward_model: reward_loop.RewardModelConfig = dataclasses.field(
+        default_factory=reward_loop.RewardModelConfig
+    )
     checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
 
     def __post_init__(self):

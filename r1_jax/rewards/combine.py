@@ -103,10 +103,11 @@ class Grade(NamedTuple):
         return not self.outcome.is_failure
 
 
-def resolve(path: str) -> Custom | None:
+def resolve(path: str, what: str = "custom reward") -> Custom | None:
     """The function named "module:function", imported; None for "". Call once, before step 0.
 
-    It is called as function(completion: str, prompt_question: str, reference: str) -> float.
+    It is called as function(completion: str, prompt_question: str, reference: str) -> float. what:
+    what the function is, for the errors.
     ValueError if the name has another form, cannot be imported, or is not callable; an error
     that the module itself raises while it is imported comes through as it is.
     """
@@ -114,12 +115,12 @@ def resolve(path: str) -> Custom | None:
         return None
     module_name, colon, function_name = path.partition(":")
     if not colon or not function_name or not module_name.strip(".") or module_name[0] == ".":
-        raise ValueError(f'custom reward {path!r} must have the form "module:function"')
+        raise ValueError(f'{what} {path!r} must have the form "module:function"')
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise ValueError(
-            f"custom reward {path!r}: cannot import {module_name!r} ({error}); start from the "
+            f"{what} {path!r}: cannot import {module_name!r} ({error}); start from the "
             "folder that holds it, or add that folder to PYTHONPATH"
         ) from error
     if not callable(getattr(module, function_name, None)):
@@ -127,7 +128,7 @@ def resolve(path: str) -> Custom | None:
             n for n in vars(module) if not n.startswith("_") and callable(vars(module)[n])
         )
         raise ValueError(
-            f"custom reward {path!r}: {module_name!r} has no function {function_name!r}; "
+            f"{what} {path!r}: {module_name!r} has no function {function_name!r}; "
             f"it has {', '.join(found) or 'none'}"
         )
     return getattr(module, function_name)

@@ -70,3 +70,14 @@ def thought(text: str, tags: Tags) -> str | None:
         return None
     begin = text.find(tags.think_open, 0, end)
     return text[0 if begin < 0 else begin + len(tags.think_open) : end].strip()
+
+
+def summary(text: str, tags: Tags) -> str | None:
+    """The stripped text after the thinking, what a user reads; None where thinking is not closed.
+
+    As for `answer`: the last `think_close` counts, and thinking begun again after it leaves none.
+    """
+    end = text.rfind(tags.think_close)
+    if end < 0 or text.find(tags.think_open, end) >= 0:
+        return None
+    return text[end + len(tags.think_close) :].strip()

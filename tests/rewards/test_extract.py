@@ -85,6 +85,8 @@ PIECES = st.sampled_from([*vars(TAGS).values(), "1", " ", "<", "answer>", "\x00"
 def test_spans_never_raise_and_hold_no_answer_tag(text):
     answer = extract.answer(text, TAGS)
     extract.thought(text, TAGS)
+    summary = extract.summary(text, TAGS)
+    assert summary is None or TAGS.think_close not in summary
     if answer is not None:
         assert TAGS.answer_open not in answer and TAGS.answer_close not in answer
 
@@ -121,3 +123,18 @@ def test_a_hundred_thousand_open_boxes_take_no_time():
     start = time.process_time()
     assert extract.boxed("\\boxed{" * 100_000) is None
     assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize(
+    ("text", "summary"),
+    [
+        ("<think> a </think> It is 4. ", "It is 4."),
+        ("a </think>b</think> c", "c"),
+        ("<think>a</think>", ""),
+        ("<think>a</think> <answer> 4 </answer>", "<answer> 4 </answer>"),
+        ("It is 4.", None),
+        ("<think> a </think> b <think> c", None),
+    ],
+)
+def test_the_summary_is_what_stands_after_the_thinking(text, summary):
+    assert extract.summary(text, TAGS) == summary
