@@ -138,6 +138,7 @@ def test_hostile_answers_earn_nothing():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # arc's, a file
 @pytest.mark.parametrize("part", range(8))
 def test_hostile_answers_earn_nothing_in_any_data_set(part):
     """Each data set sees every eighth of the texts, another eighth than its neighbour, and CODE."""
