@@ -88,7 +88,12 @@ def test_greedy_tokens_from_the_cache(name):
     for b, length in enumerate(lengths):
         prompt = torch.from_numpy(prompts_PT[b, :length]).long()[None]
         theirs = model.generate(
-            prompt, max_new_tokens=num_tokens, do_sample=False, use_cache=True, pad_token_id=0
+            prompt,
+            attention_mask=torch.ones_like(prompt),  # none is padding, whatever its number
+            max_new_tokens=num_tokens,
+            do_sample=False,
+            use_cache=True,
+            pad_token_id=0,
         )[0].numpy()
         np.testing.assert_array_equal(
             np.asarray(rollouts.tokens_BT)[b, : length + num_tokens], theirs
