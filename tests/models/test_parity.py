@@ -17,18 +17,22 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning"),
 ]
-torch = pytest.importorskip("torch")
-
 B, T = 3, 37
 LENGTH_B = np.array([T, 20, 5])
 RTOL = 1e-4  # of the largest logit
+
+
+@pytest.fixture
+def torch():
+    """Imported when a test runs, not when it is collected: it takes seconds."""
+    return pytest.importorskip("torch")
 
 
 def _tokens(rows=B, length=T, seed=0):
     return np.random.default_rng(seed).integers(0, hf.V, (rows, length), np.int32)
 
 
-def _theirs(model, tokens_BT, is_real_BT, position_BT):
+def _theirs(torch, model, tokens_BT, is_real_BT, position_BT):
     with torch.no_grad():
         return model(
             input_ids=torch.from_numpy(tokens_BT).long(),
@@ -43,7 +47,7 @@ def _agree(ours, theirs):
 
 @pytest.mark.parametrize("padding", ["none", "right", "left"])
 @pytest.mark.parametrize("name", hf.FAMILIES)
-def test_logits(name, padding):
+def test_logits(name, padding, torch):
     model, config, params = hf.make(name)
     tokens_BT, place_BT = _tokens(), np.broadcast_to(np.arange(T), (B, T))
     if padding == "none":
@@ -53,7 +57,7 @@ def test_logits(name, padding):
     else:
         is_real_BT = place_BT >= T - LENGTH_B[:, None]
     position_BT = np.maximum(np.cumsum(is_real_BT, axis=1) - 1, 0).astype(np.int32)
-    theirs = _theirs(model, tokens_BT, is_real_BT, position_BT)
+    theirs = _theirs(torch, model, tokens_BT, is_real_BT, position_BT)
 
     @tiny.jit
     def run(params):
@@ -68,7 +72,7 @@ def test_logits(name, padding):
 
 
 @pytest.mark.parametrize("name", hf.FAMILIES)
-def test_greedy_tokens_from_the_cache(name):
+def test_greedy_tokens_from_the_cache(name, torch):
     model, config, params = hf.make(name)
     lengths, num_tokens = np.array([9, 4, 1]), 64
     prompts_PT = _tokens(length=9, seed=1)
@@ -101,7 +105,7 @@ def test_greedy_tokens_from_the_cache(name):
 
 
 @pytest.mark.parametrize("name", ["qwen3", "llama 3", "deepseek v3"])
-def test_gradients_of_summed_log_probs(name):
+def test_gradients_of_summed_log_probs(name, torch):
     model, config, params = hf.make(name)
     tokens_BT = _tokens()
     tokens = torch.from_numpy(tokens_BT).long()
@@ -127,7 +131,7 @@ def test_gradients_of_summed_log_probs(name):
         )
 
 
-def test_what_parity_is_measured_with_is_what_setup_asks_for():
+def test_what_parity_is_measured_with_is_what_setup_asks_for(torch):
     import transformers
 
     assert torch.__version__.startswith("2.13.0")
