@@ -9,7 +9,7 @@ from r1_jax.core import trees, types
 from r1_jax.models import heads, scoring, transformer
 from r1_jax.sampling import generate as sampling_generate
 from r1_jax.sampling import logits as sampling_logits
-from tests.models import hf, tiny
+from tests.models import parity, tiny
 
 pytestmark = [
     pytest.mark.hf,
@@ -29,7 +29,7 @@ def torch():
 
 
 def _tokens(rows=B, length=T, seed=0):
-    return np.random.default_rng(seed).integers(0, hf.V, (rows, length), np.int32)
+    return np.random.default_rng(seed).integers(0, parity.V, (rows, length), np.int32)
 
 
 def _theirs(torch, model, tokens_BT, is_real_BT, position_BT):
@@ -46,9 +46,9 @@ def _agree(ours, theirs):
 
 
 @pytest.mark.parametrize("padding", ["none", "right", "left"])
-@pytest.mark.parametrize("name", hf.FAMILIES)
+@pytest.mark.parametrize("name", parity.FAMILIES)
 def test_logits(name, padding, torch):
-    model, config, params = hf.make(name)
+    model, config, params = parity.make(name)
     tokens_BT, place_BT = _tokens(), np.broadcast_to(np.arange(T), (B, T))
     if padding == "none":
         is_real_BT = np.ones((B, T), bool)
@@ -71,9 +71,9 @@ def test_logits(name, padding, torch):
     _agree(ours[is_real_BT], theirs[is_real_BT])
 
 
-@pytest.mark.parametrize("name", hf.FAMILIES)
+@pytest.mark.parametrize("name", parity.FAMILIES)
 def test_greedy_tokens_from_the_cache(name, torch):
-    model, config, params = hf.make(name)
+    model, config, params = parity.make(name)
     lengths, num_tokens = np.array([9, 4, 1]), 64
     prompts_PT = _tokens(length=9, seed=1)
     # top-k 1 leaves the likeliest token alone, whatever the noise
@@ -82,7 +82,7 @@ def test_greedy_tokens_from_the_cache(name, torch):
         sampling_logits.SamplingConfig(top_k=1),
         group_size=1,
         max_response=num_tokens,
-        stop_ids=(hf.V,),  # never drawn
+        stop_ids=(parity.V,),  # never drawn
         pad_id=0,
     )
     batch = types.PromptBatch(prompts_PT, lengths.astype(np.int32), np.arange(B, dtype=np.int32))
@@ -106,7 +106,7 @@ def test_greedy_tokens_from_the_cache(name, torch):
 
 @pytest.mark.parametrize("name", ["qwen3", "llama 3", "deepseek v3"])
 def test_gradients_of_summed_log_probs(name, torch):
-    model, config, params = hf.make(name)
+    model, config, params = parity.make(name)
     tokens_BT = _tokens()
     tokens = torch.from_numpy(tokens_BT).long()
     logps = torch.log_softmax(model(input_ids=tokens).logits[:, :-1], dim=-1)
@@ -120,7 +120,7 @@ def test_gradients_of_summed_log_probs(name, torch):
 
     value, found = tiny.jit(jax.value_and_grad(ours))(params)
     np.testing.assert_allclose(value, total.item(), rtol=1e-4)
-    expected = hf.parameters(model, lambda x: torch.zeros_like(x) if x.grad is None else x.grad)
+    expected = parity.parameters(model, lambda x: torch.zeros_like(x) if x.grad is None else x.grad)
     found = trees.paths(found)
     for path, theirs in trees.paths(expected).items():
         scale = np.abs(theirs).max()
