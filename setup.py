@@ -38,7 +38,11 @@ setuptools.setup(
     extras_require={
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda12]"],
-        "interop": ["torch>=2.9", "transformers>=5.0", "tokenizers>=0.22"],
+        "interop": [
+            "torch==2.13.0",  # what parity tests compare with, on the CPU
+            "transformers==5.23.0",
+            "tokenizers>=0.22",
+        ],
         "dev": [
             "pytest>=9.2",
             "pytest-xdist>=3.8",  # both cores

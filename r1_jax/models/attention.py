@@ -6,26 +6,34 @@ decoding step and a full forward pass are the same code.
 """
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from r1_jax.models import config as model_config
-from r1_jax.models import layers
+from r1_jax.models import layers, rotary
 from r1_jax.sharding import place
 
 MASKED = -1e30  # finite, so that a row in which all is masked gives no NaN
 
-Mix = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]
+# (queries, keys, values or None where they are the keys' first features, logits' scale)
+# -> (mixed values, what is carried out)
+Mix = Callable[[jax.Array, jax.Array, jax.Array | None, float], tuple[jax.Array, Any]]
 
 
 def causal(
-    q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, segment_BT: jax.Array | None
+    q_BTNH: jax.Array,
+    k_BTKH: jax.Array,
+    v_BTKU: jax.Array,
+    segment_BT: jax.Array | None,
+    scale: float | None = None,
 ) -> jax.Array:
-    """Attention of every position to itself and earlier ones of its own segment, [B, T, N, H].
+    """Attention of every position to itself and earlier ones of its own segment, [B, T, N, U].
 
+    U is H but for latent attention. scale: of the logits, H^-1/2 unless given.
     segment_BT: int32 document number per position for packed rows; None means one per row, where
     padding on the right needs no mask because nothing later looks at it. Softmax in float32.
     The backward pass recomputes the weights from the saved normaliser, as FlashAttention does
@@ -36,8 +44,10 @@ def causal(
     q_BKRTH = q_BTNH.reshape(B, T, K, N // K, H).transpose(0, 2, 3, 1, 4)
     if segment_BT is None:
         segment_BT = jnp.zeros((B, T), jnp.int32)
-    out_BKRTH = _blockwise(q_BKRTH, k_BTKH.swapaxes(1, 2), v_BTKH.swapaxes(1, 2), segment_BT)
-    return out_BKRTH.transpose(0, 3, 1, 2, 4).reshape(B, T, N, H)
+    scale = H**-0.5 if scale is None else scale
+    k_BKTH, v_BKTU = k_BTKH.swapaxes(1, 2), v_BTKU.swapaxes(1, 2)
+    out_BKRTU = cast(jax.Array, _blockwise(q_BKRTH, k_BKTH, v_BKTU, segment_BT, scale))
+    return out_BKRTU.transpose(0, 3, 1, 2, 4).reshape(B, T, N, -1)
 
 
 MIN_BLOCK, MAX_BLOCKS = 64, 16  # queries a block, and how far its loop is unrolled
@@ -49,15 +59,15 @@ def _blocks(num_positions: int) -> list[tuple[int, int]]:
     return [(i, min(i + size, num_positions)) for i in range(0, num_positions, size)]
 
 
-def _block_logits(q_BKQH, k_BKSH, segment_BT, first: int, last: int):
+def _block_logits(q_BKQH, k_BKSH, segment_BT, first: int, last: int, scale: float):
     """Scaled float32 logits of queries first..last (R of them a position) to keys 0..last."""
-    Q, H = q_BKQH.shape[2:]
+    Q = q_BKQH.shape[2]
     logits_BKQS = jnp.einsum("BKQH,BKSH->BKQS", q_BKQH, k_BKSH, preferred_element_type=jnp.float32)
     seen_TS = jnp.arange(last)[None, :] <= jnp.arange(first, last)[:, None]
     same_BTS = segment_BT[:, first:last, None] == segment_BT[:, None, :last]
     bias_BTS = jnp.where(seen_TS[None] & same_BTS, 0.0, MASKED)
     bias_BQS = jnp.tile(bias_BTS, (1, Q // (last - first), 1))
-    return logits_BKQS * H**-0.5 + bias_BQS[:, None]
+    return logits_BKQS * scale + bias_BQS[:, None]
 
 
 def _cut(x_BKRTH, first: int, last: int):
@@ -66,58 +76,59 @@ def _cut(x_BKRTH, first: int, last: int):
     return x_BKRTH[:, :, :, first:last].reshape(B, K, R * (last - first), H)
 
 
-@jax.custom_vjp
-def _blockwise(q_BKRTH, k_BKSH, v_BKSH, segment_BT):
-    return _blockwise_forward(q_BKRTH, k_BKSH, v_BKSH, segment_BT)[0]
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _blockwise(q_BKRTH, k_BKSH, v_BKSU, segment_BT, scale):
+    return _blockwise_forward(q_BKRTH, k_BKSH, v_BKSU, segment_BT, scale)[0]
 
 
-def _blockwise_forward(q_BKRTH, k_BKSH, v_BKSH, segment_BT):
-    B, K, R, T, H = q_BKRTH.shape
+def _blockwise_forward(q_BKRTH, k_BKSH, v_BKSU, segment_BT, scale):
+    B, K, R, T, _ = q_BKRTH.shape
+    U = v_BKSU.shape[-1]
     outs, normalisers = [], []
     for first, last in _blocks(T):
         q_BKQH = _cut(q_BKRTH, first, last)
-        logits_BKQS = _block_logits(q_BKQH, k_BKSH[:, :, :last], segment_BT, first, last)
+        logits_BKQS = _block_logits(q_BKQH, k_BKSH[:, :, :last], segment_BT, first, last, scale)
         top_BKQ1 = jnp.max(logits_BKQS, axis=-1, keepdims=True)
         weights_BKQS = jnp.exp(logits_BKQS - top_BKQ1)
         sum_BKQ1 = jnp.sum(weights_BKQS, axis=-1, keepdims=True)
-        mixed_BKQH = jnp.einsum(
-            "BKQS,BKSH->BKQH",
-            weights_BKQS.astype(v_BKSH.dtype),
-            v_BKSH[:, :, :last],
+        mixed_BKQU = jnp.einsum(
+            "BKQS,BKSU->BKQU",
+            weights_BKQS.astype(v_BKSU.dtype),
+            v_BKSU[:, :, :last],
             preferred_element_type=jnp.float32,
         )
-        outs.append((mixed_BKQH / sum_BKQ1).astype(q_BKRTH.dtype).reshape(B, K, R, -1, H))
+        outs.append((mixed_BKQU / sum_BKQ1).astype(q_BKRTH.dtype).reshape(B, K, R, -1, U))
         normalisers.append(top_BKQ1 + jnp.log(sum_BKQ1))
-    out_BKRTH = jnp.concatenate(outs, axis=3)
-    return out_BKRTH, (q_BKRTH, k_BKSH, v_BKSH, segment_BT, out_BKRTH, tuple(normalisers))
+    out_BKRTU = jnp.concatenate(outs, axis=3)
+    return out_BKRTU, (q_BKRTH, k_BKSH, v_BKSU, segment_BT, out_BKRTU, tuple(normalisers))
 
 
-def _blockwise_backward(saved, g_BKRTH):
-    q_BKRTH, k_BKSH, v_BKSH, segment_BT, out_BKRTH, normalisers = saved
+def _blockwise_backward(scale, saved, g_BKRTU):
+    q_BKRTH, k_BKSH, v_BKSU, segment_BT, out_BKRTU, normalisers = saved
     B, K, R, T, H = q_BKRTH.shape
     dk_BKSH = jnp.zeros(k_BKSH.shape, jnp.float32)
-    dv_BKSH = jnp.zeros(v_BKSH.shape, jnp.float32)
+    dv_BKSU = jnp.zeros(v_BKSU.shape, jnp.float32)
     dqs = []
     for (first, last), normaliser_BKQ1 in zip(_blocks(T), normalisers, strict=True):
-        q_BKQH, g_BKQH = _cut(q_BKRTH, first, last), _cut(g_BKRTH, first, last)
-        keys, values = k_BKSH[:, :, :last], v_BKSH[:, :, :last]
-        logits_BKQS = _block_logits(q_BKQH, keys, segment_BT, first, last)
+        q_BKQH, g_BKQU = _cut(q_BKRTH, first, last), _cut(g_BKRTU, first, last)
+        keys, values = k_BKSH[:, :, :last], v_BKSU[:, :, :last]
+        logits_BKQS = _block_logits(q_BKQH, keys, segment_BT, first, last, scale)
         weights_BKQS = jnp.exp(logits_BKQS - normaliser_BKQ1)
         dweights_BKQS = jnp.einsum(
-            "BKQH,BKSH->BKQS", g_BKQH, values, preferred_element_type=jnp.float32
+            "BKQU,BKSU->BKQS", g_BKQU, values, preferred_element_type=jnp.float32
         )
         inner_BKQ1 = jnp.sum(
-            g_BKQH.astype(jnp.float32) * _cut(out_BKRTH, first, last), axis=-1, keepdims=True
+            g_BKQU.astype(jnp.float32) * _cut(out_BKRTU, first, last), axis=-1, keepdims=True
         )
-        dlogits_BKQS = weights_BKQS * (dweights_BKQS - inner_BKQ1) * H**-0.5
+        dlogits_BKQS = weights_BKQS * (dweights_BKQS - inner_BKQ1) * scale
         dlogits_BKQS = dlogits_BKQS.astype(q_BKQH.dtype)
         dqs.append(jnp.einsum("BKQS,BKSH->BKQH", dlogits_BKQS, keys).reshape(B, K, R, -1, H))
         dk_BKSH = dk_BKSH.at[:, :, :last].add(jnp.einsum("BKQS,BKQH->BKSH", dlogits_BKQS, q_BKQH))
-        dv_BKSH = dv_BKSH.at[:, :, :last].add(
-            jnp.einsum("BKQS,BKQH->BKSH", weights_BKQS.astype(g_BKQH.dtype), g_BKQH)
+        dv_BKSU = dv_BKSU.at[:, :, :last].add(
+            jnp.einsum("BKQS,BKQU->BKSU", weights_BKQS.astype(g_BKQU.dtype), g_BKQU)
         )
     dq_BKRTH = jnp.concatenate(dqs, axis=3).astype(q_BKRTH.dtype)
-    return dq_BKRTH, dk_BKSH.astype(k_BKSH.dtype), dv_BKSH.astype(v_BKSH.dtype), None
+    return dq_BKRTH, dk_BKSH.astype(k_BKSH.dtype), dv_BKSU.astype(v_BKSU.dtype), None
 
 
 _blockwise.defvjp(_blockwise_forward, _blockwise_backward)
@@ -146,17 +157,20 @@ class Attention(nn.Module):
         q_BTNH = project("query", c.num_heads, "heads")
         k_BTKH = project("key", c.num_kv_heads, "kv_heads")
         v_BTKH = project("value", c.num_kv_heads, "kv_heads")
-        q_BTNH = layers.rotary(q_BTNH, position_BT, c.rope_theta)
-        k_BTKH = layers.rotary(k_BTKH, position_BT, c.rope_theta)
+        if c.qk_norm:
+            q_BTNH = layers.RMSNorm(c.norm_epsilon, "head_dim", name="query_norm")(q_BTNH)
+            k_BTKH = layers.RMSNorm(c.norm_epsilon, "head_dim", name="key_norm")(k_BTKH)
+        q_BTNH = rotary.rotate(c, q_BTNH, position_BT)
+        k_BTKH = rotary.rotate(c, k_BTKH, position_BT)
         q_BTNH = place.constrain(q_BTNH, "batch", "length", "act_heads", "head_dim")
         k_BTKH = place.constrain(k_BTKH, "batch", "length", "act_kv_heads", "head_dim")
         v_BTKH = place.constrain(v_BTKH, "batch", "length", "act_kv_heads", "head_dim")
-        out_BTNH, carried = mix(q_BTNH, k_BTKH, v_BTKH)
+        out_BTNH, carried = mix(q_BTNH, k_BTKH, v_BTKH, rotary.logit_scale(c))
         out_BTD = layers.Linear(
             (c.num_heads, c.head_dim),
             (c.embed_dim,),
             ("heads", "head_dim", "embed"),
-            std / (2 * c.num_layers) ** 0.5,
+            layers.residual_std(c),
             name="out",
         )(out_BTNH)
         return out_BTD, carried

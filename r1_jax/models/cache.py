@@ -4,7 +4,8 @@ Every row has a `prefix` (its prompt, copied in when the row is filled) and a `r
 tokens. All rows write the same ring slot at the same step, so a step is one in-place slice per
 layer and never a scatter; a row that was refilled later merely sees fewer of the last slots. Keys
 are stored after rotary, so a slot's place in the ring carries no position. Layers are separate
-arrays: a stacked cache would be copied through the layer scan at every token.
+arrays: a stacked cache would be copied through the layer scan at every token. With latent attention
+the keys are its latents, K = 1, and there are no values: `prefix_v` and `ring_v` are empty.
 """
 
 import dataclasses
@@ -39,8 +40,11 @@ def allocate(
     """An empty cache; zeros, because masked slots still enter a product."""
     dtype = jnp.dtype(config.compute_dtype)
 
+    latent = config.latent
+    heads = (1, latent.rank + latent.rope_dim) if latent else (config.num_kv_heads, config.head_dim)
+
     def layer_arrays(length):
-        shape = (num_rows, config.num_kv_heads, length, config.head_dim)
+        shape = (num_rows, heads[0], length, heads[1])
         return tuple(
             place.constrain(jnp.zeros(shape, dtype), *NAMES) for _ in range(config.num_layers)
         )
@@ -48,19 +52,22 @@ def allocate(
     none_B = jnp.zeros(num_rows, jnp.int32)
     return KVCache(
         layer_arrays(prompt_capacity),
-        layer_arrays(prompt_capacity),
+        () if latent else layer_arrays(prompt_capacity),
         none_B,
         layer_arrays(ring_capacity),
-        layer_arrays(ring_capacity),
+        () if latent else layer_arrays(ring_capacity),
         none_B,
     )
 
 
-def from_prefill(kv: tuple[jax.Array, jax.Array]) -> tuple[tuple[jax.Array, ...], ...]:
-    """Prompt keys and values [L, P, T, K, H] of a full pass as per-layer [P, K, T, H] arrays."""
+def from_prefill(kv: tuple[jax.Array, jax.Array | None]) -> tuple[tuple[jax.Array, ...], ...]:
+    """Prompt keys and values [L, P, T, K, H] of a full pass as per-layer [P, K, T, H] arrays.
+
+    No arrays where the values are None: latent attention's keys are all there is.
+    """
     return tuple(
         tuple(place.constrain(layer.transpose(0, 2, 1, 3), *NAMES) for layer in stacked)
-        for stacked in kv
+        for stacked in (kv[0], () if kv[1] is None else kv[1])
     )
 
 
@@ -93,21 +100,21 @@ def attend(cache: KVCache, layer: int, slot: jax.Array) -> attention.Mix:
     """A `mix` for one new token a row: writes ring slot `slot`, then attends prefix and ring.
 
     It carries out the layer's new (ring_k, ring_v). Visible are the prompt's tokens, the row's
-    last age_B slots, and the new one. Softmax in float32.
+    last age_B slots, and the new one. Softmax in float32. Values None: keys are mixed instead, and
+    the ring_v carried out is None.
     """
 
-    def mix(q_B1NH, k_B1KH, v_B1KH):
+    def write(ring_BKSH, new_B1KH):
+        start = (0, 0, slot, 0)
+        return jax.lax.dynamic_update_slice(ring_BKSH, new_B1KH.transpose(0, 2, 1, 3), start)
+
+    def mix(q_B1NH, k_B1KH, v_B1KH, scale=None):
         B, _, N, H = q_B1NH.shape
         K = k_B1KH.shape[2]
-        start = (0, 0, slot, 0)
-        ring_k = jax.lax.dynamic_update_slice(
-            cache.ring_k[layer], k_B1KH.transpose(0, 2, 1, 3), start
-        )
-        ring_v = jax.lax.dynamic_update_slice(
-            cache.ring_v[layer], v_B1KH.transpose(0, 2, 1, 3), start
-        )
+        scale = H**-0.5 if scale is None else scale
+        ring_k, prefix_k = write(cache.ring_k[layer], k_B1KH), cache.prefix_k[layer]
+        ring_v = None if v_B1KH is None else write(cache.ring_v[layer], v_B1KH)
         q_BKRH = q_B1NH.reshape(B, K, N // K, H)
-        prefix_k, prefix_v = cache.prefix_k[layer], cache.prefix_v[layer]
 
         def logits(k_BKSH):
             return jnp.einsum("BKRH,BKSH->BKRS", q_BKRH, k_BKSH, preferred_element_type=jnp.float32)
@@ -118,12 +125,14 @@ def attend(cache: KVCache, layer: int, slot: jax.Array) -> attention.Mix:
         prompt_S = jnp.arange(prefix_k.shape[2])
         seen_prefix_BS = prompt_S[None, :] < cache.prefix_length_B[:, None]
         seen_BS = jnp.concatenate([seen_prefix_BS, seen_ring_BS], axis=1)
-        logits_BKRS = jnp.concatenate([logits(prefix_k), logits(ring_k)], axis=-1) * H**-0.5
+        logits_BKRS = jnp.concatenate([logits(prefix_k), logits(ring_k)], axis=-1) * scale
         logits_BKRS = jnp.where(seen_BS[:, None, None, :], logits_BKRS, attention.MASKED)
         weights_BKRS = jax.nn.softmax(logits_BKRS, axis=-1).astype(q_B1NH.dtype)
         split = prefix_k.shape[2]
+        prefix_v = prefix_k if ring_v is None else cache.prefix_v[layer]
+        mixed_v = ring_k if ring_v is None else ring_v
         out_BKRH = jnp.einsum("BKRS,BKSH->BKRH", weights_BKRS[..., :split], prefix_v)
-        out_BKRH += jnp.einsum("BKRS,BKSH->BKRH", weights_BKRS[..., split:], ring_v)
-        return out_BKRH.reshape(B, 1, N, H), (ring_k, ring_v)
+        out_BKRH += jnp.einsum("BKRS,BKSH->BKRH", weights_BKRS[..., split:], mixed_v)
+        return out_BKRH.reshape(B, 1, N, -1), (ring_k, ring_v)
 
     return mix

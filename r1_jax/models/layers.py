@@ -1,4 +1,4 @@
-"""Norm, rotary, linear, SwiGLU and embedding: the parts a block is made of."""
+"""Norm, linear, SwiGLU and embedding: the parts a block is made of."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -9,19 +9,6 @@ import jax.numpy as jnp
 
 from r1_jax.models import config as model_config
 from r1_jax.sharding import place
-
-
-def rotary(x_BTNH: jax.Array, position_BT: jax.Array, theta: float) -> jax.Array:
-    """x turned by its position, halves paired (x[i], x[i + H/2]) as in Qwen2.5 and Llama.
-
-    position_BT: int32 tokens from the row's start. RoFormer (arXiv:2104.09864) Eq. 34; float32.
-    """
-    half = x_BTNH.shape[-1] // 2
-    frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angle_BT1F = position_BT[:, :, None, None].astype(jnp.float32) * frequency[None, None, None, :]
-    sin, cos = jnp.sin(angle_BT1F), jnp.cos(angle_BT1F)
-    x1, x2 = jnp.split(x_BTNH.astype(jnp.float32), 2, axis=-1)
-    return jnp.concatenate([x1 * cos - x2 * sin, x2 * cos + x1 * sin], axis=-1).astype(x_BTNH.dtype)
 
 
 def parameter(
@@ -37,16 +24,20 @@ def parameter(
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) * scale over the last axis, in float32 (arXiv:1910.07467)."""
+    """x / rms(x) * scale over the last axis, in float32 (arXiv:1910.07467).
+
+    axis: the logical name of that axis; a norm per head has "head_dim".
+    """
 
     epsilon: float
+    axis: str = "embed"
 
     @nn.compact
-    def __call__(self, x_BTD):
-        scale_D = parameter(self, "scale", nn.initializers.ones, x_BTD.shape[-1:], ("embed",))
-        x32_BTD = x_BTD.astype(jnp.float32)
-        rms_BT1 = jnp.sqrt(jnp.mean(x32_BTD**2, axis=-1, keepdims=True) + self.epsilon)
-        return (x32_BTD / rms_BT1 * scale_D[None, None, :]).astype(x_BTD.dtype)
+    def __call__(self, x):
+        scale = parameter(self, "scale", nn.initializers.ones, x.shape[-1:], (self.axis,))
+        x32 = x.astype(jnp.float32)
+        rms = jnp.sqrt(jnp.mean(x32**2, axis=-1, keepdims=True) + self.epsilon)
+        return (x32 / rms * scale.reshape((1,) * (x.ndim - 1) + (-1,))).astype(x.dtype)
 
 
 class Linear(nn.Module):
@@ -78,22 +69,27 @@ class Linear(nn.Module):
         return y
 
 
+def residual_std(config: model_config.ModelConfig) -> float:
+    """The initial spread of kernels that end in the residual stream, two to a layer."""
+    return config.init_std / (2 * config.num_layers) ** 0.5
+
+
 class SwiGLU(nn.Module):
-    """down(silu(gate(x)) * up(x)) (arXiv:2002.05202)."""
+    """down(silu(gate(x)) * up(x)) of `width` hidden units (arXiv:2002.05202)."""
 
     config: model_config.ModelConfig
+    width: int
 
     @nn.compact
     def __call__(self, x_BTD):
         c = self.config
-        widen = {"in_shape": (c.embed_dim,), "out_shape": (c.mlp_dim,), "axes": ("embed", "mlp")}
+        widen = {"in_shape": (c.embed_dim,), "out_shape": (self.width,), "axes": ("embed", "mlp")}
         gate_BTF = Linear(**widen, init_std=c.init_std, name="gate")(x_BTD)
         up_BTF = Linear(**widen, init_std=c.init_std, name="up")(x_BTD)
         hidden_BTF = place.constrain(nn.silu(gate_BTF) * up_BTF, "batch", "length", "act_mlp")
-        down_std = c.init_std / (2 * c.num_layers) ** 0.5
-        return Linear((c.mlp_dim,), (c.embed_dim,), ("mlp", "embed"), down_std, name="down")(
-            hidden_BTF
-        )
+        return Linear(
+            (self.width,), (c.embed_dim,), ("mlp", "embed"), residual_std(c), name="down"
+        )(hidden_BTF)
 
 
 def embed(table_VD: jax.Array, tokens: jax.Array, names: Sequence[str], dtype) -> jax.Array:

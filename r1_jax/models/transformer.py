@@ -1,4 +1,7 @@
-"""The decoder. `Block` is one layer; a sequence scans over it, a decoding step unrolls it."""
+"""The decoder. `Block` is one layer; a sequence scans over it, a decoding step unrolls it.
+
+Layers with a dense MLP that come before layers with experts are a scan of their own.
+"""
 
 import dataclasses
 import operator
@@ -8,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from r1_jax.models import attention, layers
+from r1_jax.models import attention, experts, latent_attention, layers
 from r1_jax.models import cache as kv_cache
 from r1_jax.models import config as model_config
 from r1_jax.sharding import place
@@ -17,36 +20,52 @@ Params = Any  # nested dict of float32 arrays, layers stacked on a leading axis
 
 
 class Block(nn.Module):
-    """One pre-norm layer: x + attention(norm(x)), then x + SwiGLU(norm(x))."""
+    """One pre-norm layer: x + attention(norm(x)), then x + mlp(norm(x)).
+
+    The mlp is a SwiGLU if `dense`, else experts. `absorbed` is how latent attention is computed.
+    """
 
     config: model_config.ModelConfig
+    dense: bool = True
+    absorbed: bool = False
 
     @nn.compact
-    def __call__(self, x_BTD, position_BT, mix: attention.Mix):
+    def __call__(self, x_BTD, position_BT, mix: attention.Mix, mask_BT, chosen_BTX=None):
+        """(x_BTD, what attention carried, experts.Routed or None); see MixtureOfExperts."""
         c = self.config
         normed_BTD = layers.RMSNorm(c.norm_epsilon, name="attention_norm")(x_BTD)
-        attended_BTD, carried = attention.Attention(c, name="attention")(
-            normed_BTD, position_BT, mix
-        )
+        if c.latent:
+            attend = latent_attention.LatentAttention(c, self.absorbed, name="attention")
+        else:
+            attend = attention.Attention(c, name="attention")
+        attended_BTD, carried = attend(normed_BTD, position_BT, mix)
         x_BTD = place.constrain(x_BTD + attended_BTD, "batch", "length", "act_embed")
         normed_BTD = layers.RMSNorm(c.norm_epsilon, name="mlp_norm")(x_BTD)
-        x_BTD = x_BTD + layers.SwiGLU(c, name="mlp")(normed_BTD)
-        return place.constrain(x_BTD, "batch", "length", "act_embed"), carried
+        if self.dense:
+            out_BTD, routed = layers.SwiGLU(c, c.mlp_dim, name="mlp")(normed_BTD), None
+        else:
+            mixture = experts.MixtureOfExperts(c, name="experts")
+            out_BTD, routed = mixture(normed_BTD, mask_BT, chosen_BTX)
+        x_BTD = place.constrain(x_BTD + out_BTD, "batch", "length", "act_embed")
+        return x_BTD, carried, routed
 
 
 class _SequenceLayer(nn.Module):
-    """The body of the layer scan: a block that attends causally within its own sequence."""
+    """The body of a layer scan: a block that attends causally within its own sequence."""
 
     config: model_config.ModelConfig
+    dense: bool
     collect: bool
 
     @nn.compact
-    def __call__(self, x_BTD, position_BT, segment_BT):
-        def mix(q_BTNH, k_BTKH, v_BTKH):
-            out_BTNH = attention.causal(q_BTNH, k_BTKH, v_BTKH, segment_BT)
-            return out_BTNH, (k_BTKH, v_BTKH) if self.collect else None
+    def __call__(self, x_BTD, position_BT, segment_BT, mask_BT, chosen_BTX):
+        def mix(q_BTNH, k_BTKH, v_BTKU, scale):
+            assert v_BTKU is not None  # not absorbed
+            return attention.causal(q_BTNH, k_BTKH, v_BTKU, segment_BT, scale), (k_BTKH, v_BTKU)
 
-        return Block(self.config, name="block")(x_BTD, position_BT, mix)
+        block = Block(self.config, self.dense, name="block")
+        x_BTD, kv, routed = block(x_BTD, position_BT, mix, mask_BT, chosen_BTX)
+        return x_BTD, (kv if self.collect else None, routed)
 
 
 UNROLLED = 4  # layers up to which a pass is unrolled: a short loop's copies cost more than it saves
@@ -63,11 +82,17 @@ class Transformer(nn.Module):
     config: model_config.ModelConfig
 
     @nn.compact
-    def __call__(self, tokens_BT, position_BT, segment_BT=None, *, collect: bool = False):
-        """hidden_BTD after the last norm, and (k, v) [L, B, T, K, H] each if `collect`, else None.
-
-        tokens_BT, position_BT: int32. segment_BT: int32 document numbers of packed rows, or None.
-        """
+    def __call__(
+        self,
+        tokens_BT,
+        position_BT,
+        segment_BT=None,
+        mask_BT=None,
+        chosen_LBTX=None,
+        *,
+        collect: bool = False,
+    ):
+        """(hidden_BTD after the last norm, kv or None, routed or None); see `routed_forward`."""
         c = self.config
         normal = nn.initializers.normal(c.init_std)
         table_VD = layers.parameter(
@@ -80,22 +105,36 @@ class Transformer(nn.Module):
         body = _SequenceLayer
         if c.remat != "none":
             body = nn.remat(body, prevent_cse=False, policy=_REMAT[c.remat])
-        x_BTD, kv = nn.scan(
-            body,
-            variable_axes={"params": 0},
-            split_rngs={"params": True},
-            in_axes=cast(Any, nn.broadcast),
-            length=c.num_layers,
-            unroll=c.num_layers if c.num_layers <= UNROLLED else 1,
-            metadata_params={nn.PARTITION_NAME: "layers"},
-        )(c, collect, name="layers")(x_BTD, position_BT, segment_BT)
-        return layers.RMSNorm(c.norm_epsilon, name="final_norm")(x_BTD), kv
+
+        def stack(name, dense, length, x_BTD, chosen_LBTX):
+            whole = cast(Any, nn.broadcast)
+            return nn.scan(
+                body,
+                variable_axes={"params": 0},
+                split_rngs={"params": True},
+                in_axes=cast(Any, (whole, whole, whole, 0)),
+                length=length,
+                unroll=length if length <= UNROLLED else 1,
+                metadata_params={nn.PARTITION_NAME: "layers"},
+            )(c, dense, collect, name=name)(x_BTD, position_BT, segment_BT, mask_BT, chosen_LBTX)
+
+        if c.experts is None:
+            x_BTD, (kv, routed) = stack("layers", True, c.num_layers, x_BTD, None)
+        else:
+            dense_kv, num_dense = None, c.num_dense_layers
+            if num_dense:
+                x_BTD, (dense_kv, _) = stack("dense_layers", True, num_dense, x_BTD, None)
+            num_sparse = c.num_layers - num_dense
+            x_BTD, (kv, routed) = stack("layers", False, num_sparse, x_BTD, chosen_LBTX)
+            if dense_kv is not None:
+                kv = jax.tree.map(lambda *pair: jnp.concatenate(pair), dense_kv, kv)
+        return layers.RMSNorm(c.norm_epsilon, name="final_norm")(x_BTD), kv, routed
 
 
 def init_boxed(config: model_config.ModelConfig, key: jax.Array) -> Params:
     """Fresh parameters, each boxed with its logical axes: what `place.shardings` reads."""
     one = jnp.zeros((1, 1), jnp.int32)
-    return Transformer(config).init(key, one, one)["params"]
+    return Transformer(config).init(key, one, one, mask_BT=one == 0)["params"]
 
 
 def init(config: model_config.ModelConfig, key: jax.Array) -> Params:
@@ -113,20 +152,59 @@ def forward(
     collect: bool = False,
 ) -> tuple[jax.Array, Any]:
     """(hidden_BTD, kv or None) of whole sequences; positions count from 0 unless given."""
+    hidden_BTD, kv, _ = routed_forward(
+        config, params, tokens_BT, position_BT, segment_BT, collect=collect
+    )
+    return hidden_BTD, kv
+
+
+def routed_forward(
+    config: model_config.ModelConfig,
+    params: Params,
+    tokens_BT: jax.Array,
+    position_BT: jax.Array | None = None,
+    segment_BT: jax.Array | None = None,
+    mask_BT: jax.Array | None = None,
+    chosen_LBTX: jax.Array | None = None,
+    *,
+    collect: bool = False,
+) -> tuple[jax.Array, Any, experts.Routed | None]:
+    """(hidden_BTD after the last norm, kv or None, what routers did or None without experts).
+
+    position_BT: int32, counting from 0 unless given. segment_BT: int32 document numbers of packed
+    or padded rows, or None. mask_BT: bool, the tokens that load and balance loss count, all unless
+    given. chosen_LBTX: Routed.chosen_BTX of another pass, replayed in place of the routers' own.
+    kv: (k, v) [L, B, T, K, H] each if `collect`; latent attention's are (latents, None).
+    """
     if position_BT is None:
         position_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1])[None, :], tokens_BT.shape)
+    if config.experts is not None and mask_BT is None:
+        mask_BT = jnp.ones(tokens_BT.shape, bool)
     out = Transformer(config).apply(
-        {"params": params}, tokens_BT, position_BT, segment_BT, collect=collect
+        {"params": params},
+        tokens_BT,
+        position_BT,
+        segment_BT,
+        mask_BT,
+        chosen_LBTX,
+        collect=collect,
     )
-    return cast(tuple[jax.Array, Any], out)
+    return cast(tuple[jax.Array, Any, experts.Routed | None], out)
 
 
 def unstack(config: model_config.ModelConfig, params: Params) -> tuple[Params, ...]:
     """Each layer's own parameters, cut out of the stack once per rollout and not once per token."""
-    block = params["layers"]["block"]
-    return tuple(
-        jax.tree.map(operator.itemgetter(layer), block) for layer in range(config.num_layers)
-    )
+
+    def cut(stack, num_layers):
+        return [
+            jax.tree.map(operator.itemgetter(layer), stack["block"]) for layer in range(num_layers)
+        ]
+
+    if config.experts is None:
+        return tuple(cut(params["layers"], config.num_layers))
+    num_dense = config.num_dense_layers
+    dense = cut(params["dense_layers"], num_dense) if num_dense else []
+    return (*dense, *cut(params["layers"], config.num_layers - num_dense))
 
 
 def step(
@@ -142,17 +220,36 @@ def step(
     token_B: int32, the tokens to read in, at positions prefix_length_B + age_B. blocks: from
     `unstack`. slot: int32 scalar, the ring slot that every row writes.
     """
+    return routed_step(config, params, blocks, token_B, cache, slot)[:2]
+
+
+def routed_step(
+    config: model_config.ModelConfig,
+    params: Params,
+    blocks: tuple[Params, ...],
+    token_B: jax.Array,
+    cache: kv_cache.KVCache,
+    slot: jax.Array,
+) -> tuple[jax.Array, kv_cache.KVCache, jax.Array | None]:
+    """`step`, and int32 [L, B, X], the experts that its tokens chose, or None without experts."""
     position_B1 = (cache.prefix_length_B + cache.age_B)[:, None]
     names = ("batch", "length", "act_embed")
     dtype = jnp.dtype(config.compute_dtype)
     x_B1D = layers.embed(params["embedding"], token_B[:, None], names, dtype)
-    written = []
+    mask_B1 = jnp.ones(position_B1.shape, bool)
+    written, chosen = [], []
     for layer, block in enumerate(blocks):
         mix = kv_cache.attend(cache, layer, slot)
-        x_B1D, kv = Block(config).apply({"params": block}, x_B1D, position_B1, mix)
+        module = Block(config, dense=layer < config.num_dense_layers, absorbed=True)
+        out = module.apply({"params": block}, x_B1D, position_B1, mix, mask_B1)
+        x_B1D, kv, routed = cast(tuple[jax.Array, Any, experts.Routed | None], out)
         written.append(kv)
+        if routed is not None:
+            chosen.append(routed.chosen_BTX[:, 0])
     norm = layers.RMSNorm(config.norm_epsilon)
     x_B1D = cast(jax.Array, norm.apply({"params": params["final_norm"]}, x_B1D))
     ring_k, ring_v = zip(*written, strict=True)
+    if config.latent:
+        ring_v = ()
     older = dataclasses.replace(cache, ring_k=ring_k, ring_v=ring_v, age_B=cache.age_B + 1)
-    return x_B1D[:, 0], older
+    return x_B1D[:, 0], older, jnp.stack(chosen) if chosen else None

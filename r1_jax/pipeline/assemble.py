@@ -109,7 +109,8 @@ def initial_params(
     wanted = build.to_dict(config.model)
     numeric = ("compute_dtype", "remat", "init_std")  # free to differ: they shape no parameter
     for name in wanted:
-        if name not in numeric and made_for.get(name) != wanted[name]:
+        # a switch younger than the base was off (False or None) when it was made
+        if name not in numeric and (made_for.get(name) or None) != (wanted[name] or None):
             raise ValueError(
                 f"{path} was made for model.{name}={made_for.get(name)}, the config says "
                 f"{wanted[name]}; set model.{name} to the former or choose another base"

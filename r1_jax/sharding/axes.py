@@ -1,10 +1,12 @@
 """Names of mesh axes and of logical axes, and the one table that maps the second to the first."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
-MESH_AXES = ("data", "fsdp", "tensor")
+MESH_AXES = ("data", "fsdp", "tensor", "expert")
 """data: replicas of the weights (may cross slices); fsdp: weights split by width and gathered
-when used; tensor: heads and hidden units split, activations exchanged within every layer."""
+when used; tensor: heads and hidden units split, activations exchanged within every layer; expert:
+routed experts split and everything else replicated, tokens gathered by layers with experts. A mesh
+may lack the last: what the rules split over it then stays whole."""
 
 MeshAxes = str | tuple[str, ...] | None
 Rules = Mapping[str, MeshAxes]
@@ -17,9 +19,13 @@ RULES: Rules = {
     "kv_heads": "tensor",
     "head_dim": None,
     "mlp": "tensor",
+    "latent": None,
+    "experts": "expert",
     "layers": None,
     # activations
-    "batch": ("data", "fsdp"),
+    "batch": ("data", "fsdp", "expert"),
+    "expert_batch": ("data", "fsdp"),  # the batch as routed experts see it
+    "act_experts": None,
     "length": None,
     "cache_length": None,
     "act_embed": None,
@@ -31,9 +37,13 @@ RULES: Rules = {
 """Logical axis -> mesh axis, mesh axes (major first), or None for a dimension that stays whole."""
 
 
-def mesh_axes(name: str, rules: Rules) -> tuple[str, ...]:
+OPTIONAL = ("expert",)
+
+
+def mesh_axes(name: str, rules: Rules, present: Collection[str] = MESH_AXES) -> tuple[str, ...]:
     """The mesh axes that split the logical axis `name`; () where it stays whole.
 
+    present: the mesh's own axes; an optional axis that is not among them splits nothing.
     Raises ValueError for a name that is not in `rules`: linen would replicate it silently.
     """
     if name not in rules:
@@ -43,4 +53,5 @@ def mesh_axes(name: str, rules: Rules) -> tuple[str, ...]:
     axes = rules[name]
     if axes is None:
         return ()
-    return (axes,) if isinstance(axes, str) else tuple(axes)
+    axes = (axes,) if isinstance(axes, str) else axes
+    return tuple(axis for axis in axes if axis in present or axis not in OPTIONAL)

@@ -29,17 +29,23 @@ def make_mesh(
     fsdp: int = 1,
     tensor: int = 1,
     devices: Sequence[Any] | None = None,
+    *,
+    expert: int = 1,
 ) -> jax.sharding.Mesh:
     """Mesh of data x fsdp x tensor devices with axes "data", "fsdp", "tensor", all of type Auto.
+
+    expert: devices of a fourth axis of this name, which the mesh lacks where that is 1.
 
     devices: which jax.Devices to use, all of the program's by default; every one is used.
     Raises ValueError when the sizes do not multiply to the number of devices.
     """
     devices = jax.devices() if devices is None else list(devices)
-    sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}
+    sizes = {"data": data, "fsdp": fsdp, "tensor": tensor, "expert": expert}
     for name, size in sizes.items():
         if size < 1:
             raise ValueError(f"mesh axis {name}={size} must be at least 1")
+    if expert == 1:
+        del sizes["expert"]
     if math.prod(sizes.values()) != len(devices):
         product = "*".join(f"{name}={size}" for name, size in sizes.items())
         raise ValueError(
@@ -48,8 +54,8 @@ def make_mesh(
         )
     return jax.make_mesh(
         tuple(sizes.values()),
-        axes.MESH_AXES,
-        axis_types=(jax.sharding.AxisType.Auto,) * len(axes.MESH_AXES),
+        tuple(sizes),
+        axis_types=(jax.sharding.AxisType.Auto,) * len(sizes),
         devices=devices,
     )
 
@@ -61,7 +67,7 @@ def _fitting(sizes: dict[str, int], num_devices: int) -> list[str]:
         others = math.prod(size for other, size in sizes.items() if other != name)
         if num_devices % others == 0:
             options.append(sizes | {name: num_devices // others})
-    options = options or [{"data": num_devices, "fsdp": 1, "tensor": 1}]
+    options = options or [dict.fromkeys(sizes, 1) | {"data": num_devices}]
     return [" ".join(f"{name}={size}" for name, size in option.items()) for option in options]
 
 
@@ -75,7 +81,7 @@ def activate(mesh: jax.sharding.Mesh, rules: axes.Rules = axes.RULES) -> Iterato
     the mesh does not have.
     """
     for name in rules:
-        for axis in axes.mesh_axes(name, rules):
+        for axis in axes.mesh_axes(name, rules, mesh.axis_names):
             if axis not in mesh.axis_names:
                 raise ValueError(
                     f"the rules map {name!r} to mesh axis {axis!r}; the mesh has {mesh.axis_names}"

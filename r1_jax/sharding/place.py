@@ -27,7 +27,8 @@ def partition_spec(
     Raises ValueError for an unknown name, a wrong number of names, a mesh axis used by two
     dimensions, and a dimension that does not divide over its mesh axes.
     """
-    per_name = [() if name is None else axes.mesh_axes(name, rules) for name in names]
+    present = mesh.axis_names
+    per_name = [() if name is None else axes.mesh_axes(name, rules, present) for name in names]
     if len(names) != len(shape):
         raise ValueError(
             f"{what} has shape {tuple(shape)} but {len(names)} axis names {tuple(names)}; "
@@ -67,13 +68,21 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
         if len(names) != x.ndim:
             raise ValueError(f"an array of shape {x.shape} needs {x.ndim} axis names, got {names}")
         return x
-    kept = [
+    spec = activation_spec(x, names)
+    return jax.lax.with_sharding_constraint(x, jax.NamedSharding(active.mesh, spec))
+
+
+def activation_spec(x: jax.Array, names: Sequence[str | None]) -> jax.P:
+    """How `constrain` lays out `x` over the active mesh; RuntimeError outside activate()."""
+    active = mesh_lib.current()
+    if active is None:
+        raise RuntimeError("no mesh is active; enter sharding.mesh.activate(mesh, rules)")
+    kept: list[str | None] = [
         None if size == 1 and name in active.rules else name
         for name, size in zip(names, x.shape, strict=False)
     ]
     kept += names[len(kept) :]
-    spec = partition_spec(kept, x.shape, active.mesh, active.rules, what="an activation")
-    return jax.lax.with_sharding_constraint(x, jax.NamedSharding(active.mesh, spec))
+    return partition_spec(kept, x.shape, active.mesh, active.rules, what="an activation")
 
 
 def shardings(tree: Any, mesh: jax.sharding.Mesh, rules: axes.Rules = axes.RULES) -> Any:
@@ -104,7 +113,7 @@ def shardings(tree: Any, mesh: jax.sharding.Mesh, rules: axes.Rules = axes.RULES
 
 def batch_sharding(mesh: jax.sharding.Mesh, rules: axes.Rules = axes.RULES) -> jax.NamedSharding:
     """Rows over the axes of "batch", all other dimensions whole; for arrays of any rank >= 1."""
-    return jax.NamedSharding(mesh, jax.P(axes.mesh_axes("batch", rules) or None))
+    return jax.NamedSharding(mesh, jax.P(axes.mesh_axes("batch", rules, mesh.axis_names) or None))
 
 
 def replicated(mesh: jax.sharding.Mesh) -> jax.NamedSharding:

@@ -1,4 +1,4 @@
-"""Rotary, norm, linear, SwiGLU, embedding: by hand and against NumPy in float64."""
+"""Norm, linear, SwiGLU, embedding: by hand and against NumPy in float64."""
 
 import jax
 import jax.numpy as jnp
@@ -14,37 +14,6 @@ def _normal(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def test_rotary_by_hand():
-    # H = 2 turns the one pair (1, 0) by its position in radians; position 0 leaves it
-    x_BTNH = jnp.array([[[[1.0, 0.0]], [[1.0, 0.0]]]])
-    turned = tiny.jit(layers.rotary)(x_BTNH, jnp.array([[0, 1]]), 10_000.0)
-    expected = [[[[1.0, 0.0]], [[np.cos(1.0), np.sin(1.0)]]]]
-    np.testing.assert_allclose(turned, expected, atol=1e-7)
-
-
-def test_rotary_against_complex_numbers_and_is_relative():
-    x_BTNH, position_BT = _normal(2, 5, 3, 8), np.array([[0, 1, 2, 3, 4], [7, 0, 900, 31, 2]])
-    turn = tiny.jit(lambda x, position: layers.rotary(x, position, 500.0))
-    turned = np.asarray(turn(x_BTNH, position_BT))
-    for b, t in np.ndindex(2, 5):
-        expected = golden.rotate(x_BTNH[b, t].astype(float), position_BT[b, t], 500.0)
-        np.testing.assert_allclose(turned[b, t], expected, atol=2e-4)
-    # the product of two turned vectors depends on how far they stand apart and on nothing else
-    q, k = (np.broadcast_to(_normal(8, seed=s), (2, 5, 3, 8)) for s in (1, 2))
-    products = [
-        np.sum(turn(q, position_BT + shift + 3) * turn(k, position_BT + shift), axis=-1)
-        for shift in (0, 50)
-    ]
-    np.testing.assert_allclose(products[0], products[1], atol=1e-3)
-    assert np.ptp(products[0]) < 1e-3 < abs(products[0].mean() - np.sum(q[0, 0, 0] * k[0, 0, 0]))
-
-
-def test_rotary_keeps_the_dtype():
-    x_BTNH = jnp.ones((1, 2, 1, 4), jnp.bfloat16)
-    turned = jax.eval_shape(lambda x: layers.rotary(x, jnp.array([[0, 1]]), 100.0), x_BTNH)
-    assert turned.dtype == jnp.bfloat16
-
-
 def test_rms_norm_by_hand_and_its_epsilon():
     # rms of (3, 4) is sqrt(25/2 + epsilon)
     for epsilon in (1e-6, 12.5):
@@ -52,6 +21,15 @@ def test_rms_norm_by_hand_and_its_epsilon():
         y = norm.apply({"params": {"scale": scale}}, jnp.array([[[3.0, 4.0]]]))
         expected = np.array([6.0, 40.0]) / np.sqrt(12.5 + epsilon)
         np.testing.assert_allclose(y, expected[None, None], rtol=1e-6)
+
+
+def test_rms_norm_per_head_has_one_scale_for_all_heads():
+    x_BTNH, scale = _normal(2, 3, 4, 6), _normal(6, seed=1)
+    norm = layers.RMSNorm(1e-6, "head_dim")
+    y = norm.apply({"params": {"scale": scale}}, x_BTNH)
+    np.testing.assert_allclose(y, golden.rms_norm(x_BTNH.astype(float), scale, 1e-6), rtol=1e-5)
+    boxed = jax.eval_shape(norm.init, jax.random.key(0), x_BTNH)["params"]
+    assert boxed["scale"].names == ("head_dim",)
 
 
 def test_rms_norm_of_bfloat16_is_taken_in_float32():
@@ -86,7 +64,7 @@ def test_swiglu_against_numpy():
     params = tiny.params()["layers"]["block"]["mlp"]
     params = jax.tree.map(lambda x: x[0], params)
     x_BTD = _normal(2, 3, tiny.MODEL.embed_dim)
-    y = tiny.jit(layers.SwiGLU(tiny.MODEL).apply)({"params": params}, x_BTD)
+    y = tiny.jit(layers.SwiGLU(tiny.MODEL, tiny.MODEL.mlp_dim).apply)({"params": params}, x_BTD)
     gate, up, down = (params[name]["kernel"].astype(float) for name in ("gate", "up", "down"))
     np.testing.assert_allclose(y, (golden.silu(x_BTD @ gate) * (x_BTD @ up)) @ down, rtol=1e-4)
 

@@ -116,12 +116,24 @@ def decode(config, params, tokens_T, junk_T, first_slot):
     return jax.lax.scan(read, cache, jnp.arange(ring))[1].swapaxes(0, 1)
 
 
-def test_decoding_after_any_split_is_the_full_forward_pass():
-    tokens_BT = _tokens()
-    full = np.asarray(forward(tiny.params(), tokens_BT, POSITION_BT, ONE_SEGMENT))
+FAMILIES = {
+    "qwen2.5": MODEL,
+    "qwen3": tiny.QWEN3,
+    "llama3": tiny.LLAMA3,
+    "deepseek v3": tiny.DEEPSEEK,
+    "deepseek v2": tiny.DEEPSEEK_V2,
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_decoding_after_any_split_is_the_full_forward_pass(family):
+    config, tokens_BT = FAMILIES[family], _tokens()
+    run = forward if config is MODEL else tiny.jit(partial(_forward, config))
+    params = tiny.params(config)
+    full = np.asarray(run(params, tokens_BT, POSITION_BT, ONE_SEGMENT))
     for b, first_slot in ((0, 0), (1, 4)):
         junk_T = _tokens(1, T, seed=5 + b)[0]
-        found = decode(MODEL, tiny.params(), tokens_BT[b], junk_T, first_slot)
+        found = decode(config, params, tokens_BT[b], junk_T, first_slot)
         for split in range(1, T):
             # the step that reads token t answers for position t
             after = found[split - 1, : T - split]
@@ -243,6 +255,66 @@ def test_parameters_are_born_sharded_and_compute_the_same():
     whole = jax.tree.map(np.asarray, params)
     alone = forward(whole, tokens_BT, POSITION_BT, ONE_SEGMENT)
     np.testing.assert_allclose(split, alone, rtol=1e-4, atol=1e-4)
+
+
+def test_experts_and_latents_compute_the_same_over_eight_devices():
+    config, tokens_BT = tiny.DEEPSEEK, _tokens()
+    weight_BTD = np.random.default_rng(1).normal(size=(B, T, config.embed_dim)).astype(np.float32)
+
+    def loss(params, tokens_BT):
+        hidden_BTD, _, routed = transformer.routed_forward(config, params, tokens_BT)
+        return jnp.sum(hidden_BTD * weight_BTD) + jnp.sum(routed.balance_B), routed
+
+    whole = tiny.params(config)
+    differentiate = jax.value_and_grad(loss, has_aux=True)
+    (value, routed), gradient = tiny.jit(differentiate)(whole, tokens_BT)
+    made = meshes.make_mesh(1, 2, 2, expert=2)
+    boxed = jax.eval_shape(partial(transformer.init_boxed, config), jax.random.key(0))
+    with meshes.activate(made):
+        params = jax.device_put(whole, place.shardings(boxed, made))
+        rows = place.from_host(tokens_BT, made, place.batch_sharding(made).spec)
+        (split_value, split_routed), split = tiny.jit(differentiate)(params, rows)
+    gate = params["layers"]["block"]["experts"]["gate"]  # [L, E, D, F] over expert, fsdp, tensor
+    assert gate.sharding.shard_shape(gate.shape) == (2, 4, 16, 10)
+    np.testing.assert_allclose(split_value, value, rtol=1e-4)
+    np.testing.assert_array_equal(split_routed.chosen_BTX, routed.chosen_BTX)
+    np.testing.assert_array_equal(split_routed.load_E, routed.load_E)
+    found = trees.paths(split)
+    for path, expected in trees.paths(gradient).items():
+        scale = max(np.abs(expected).max(), 1e-6)
+        np.testing.assert_allclose(found[path] / scale, expected / scale, atol=1e-4, err_msg=path)
+
+
+def test_router_choices_of_decoding_are_the_forward_pass_s_and_can_be_replayed():
+    config, tokens_BT = tiny.DEEPSEEK, _tokens(rows=2, length=3)
+    params, E = tiny.params(config), config.experts.num_routed
+
+    @tiny.jit
+    def run(params, other_LBTX):
+        _, kv, routed = transformer.routed_forward(config, params, tokens_BT, collect=True)
+        # the last token again, from a cache of those before it
+        cache = kv_cache.allocate(config, 2, 3, 1)
+        everyone_B = jnp.ones(2, bool)
+        prompt = kv_cache.from_prefill(kv)
+        cache = kv_cache.fill(cache, everyone_B, jnp.arange(2), *prompt, jnp.full(2, 2))
+        blocks = transformer.unstack(config, params)
+        last = transformer.routed_step(config, params, blocks, tokens_BT[:, 2], cache, 0)[2]
+        replayed = [
+            transformer.routed_forward(config, params, tokens_BT, chosen_LBTX=chosen)
+            for chosen in (routed.chosen_BTX, other_LBTX)
+        ]
+        return routed, last, *replayed
+
+    other_LBTX = np.random.default_rng(0).permuted(
+        np.tile(np.arange(E, dtype=np.int32), (2, 2, 3, 1)), axis=-1
+    )[..., : config.experts.num_chosen]
+    routed, last_LBX, (same_BTD, _, again), (other_BTD, _, replayed) = run(params, other_LBTX)
+    assert routed.chosen_BTX.shape == (2, 2, 3, 3)  # layers with experts, B, T, X
+    np.testing.assert_array_equal(last_LBX, routed.chosen_BTX[:, :, 2])
+    np.testing.assert_array_equal(again.chosen_BTX, routed.chosen_BTX)
+    np.testing.assert_array_equal(replayed.chosen_BTX, other_LBTX)
+    np.testing.assert_array_equal(replayed.load_E.sum(axis=-1), 2 * 3 * 3)
+    assert np.abs(other_BTD - same_BTD).max() > 0.1
 
 
 def test_every_parameter_names_its_axes():

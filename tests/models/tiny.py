@@ -1,5 +1,6 @@
 """A tiny model for the tests of models/ and sampling/, and a look into programs."""
 
+import dataclasses
 import functools
 
 import jax
@@ -18,6 +19,47 @@ MODEL = model_config.ModelConfig(
     head_dim=8,
     mlp_dim=48,
     tied_embeddings=False,
+)
+
+QWEN3 = dataclasses.replace(MODEL, qkv_bias=False, qk_norm=True, head_dim=12)
+LLAMA3 = dataclasses.replace(
+    MODEL,
+    qkv_bias=False,
+    rope_theta=100.0,
+    llama3_rope=model_config.Llama3Rope(factor=8.0, original_length=16),
+)
+DEEPSEEK = model_config.ModelConfig(  # V3: latent queries, biased groups
+    vocab_size=26,
+    num_layers=3,
+    embed_dim=32,
+    num_heads=4,
+    num_kv_heads=4,
+    head_dim=10,
+    mlp_dim=48,
+    qkv_bias=False,
+    tied_embeddings=False,
+    yarn=model_config.Yarn(4.0, 16, beta_fast=4.0, mscale=1.0, mscale_all_dim=0.7),
+    latent=model_config.Latent(rank=12, query_rank=18, nope_dim=6, rope_dim=4, value_dim=14),
+    experts=model_config.Experts(
+        num_routed=8, num_chosen=3, dim=20, first_dense=1, num_groups=4, groups_kept=2
+    ),
+)
+DEEPSEEK_V2 = dataclasses.replace(  # direct queries, softmax over all, experts in every layer
+    DEEPSEEK,
+    num_layers=1,
+    latent=dataclasses.replace(DEEPSEEK.latent, query_rank=0),
+    experts=model_config.Experts(
+        num_routed=6,
+        num_chosen=2,
+        dim=20,
+        num_shared=2,
+        first_dense=0,
+        num_groups=1,
+        groups_kept=1,
+        scoring="softmax",
+        normalise=False,
+        scale=3.0,
+    ),
 )
 
 

@@ -13,6 +13,15 @@ def test_mesh_has_the_asked_sizes_and_auto_axes():
     assert {device.id for device in made.devices.flat} == {d.id for d in jax.devices()}
 
 
+def test_an_expert_axis_is_there_when_asked_for():
+    made = mesh.make_mesh(2, 1, 2, expert=2)
+    assert dict(made.shape) == {"data": 2, "fsdp": 1, "tensor": 2, "expert": 2}
+    with mesh.activate(made):
+        pass
+    with pytest.raises(ValueError, match=r"expert=3 makes 3 .*use data=1 fsdp=1 tensor=1 expert=8"):
+        mesh.make_mesh(expert=3)
+
+
 def test_mesh_of_some_devices():
     made = mesh.make_mesh(fsdp=2, devices=jax.devices()[3:5])
     assert [device.id for device in made.devices.flat] == [3, 4]
@@ -48,8 +57,8 @@ def test_activate_sets_and_restores_even_after_an_error():
 
 def test_rules_that_name_an_axis_the_mesh_lacks():
     with (
-        pytest.raises(ValueError, match="'mlp' to mesh axis 'expert'"),
-        mesh.activate(mesh.make_mesh(8), axes.RULES | {"mlp": "expert"}),
+        pytest.raises(ValueError, match="'mlp' to mesh axis 'stage'"),
+        mesh.activate(mesh.make_mesh(8), axes.RULES | {"mlp": "stage"}),
     ):
         pass
 

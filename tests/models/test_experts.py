@@ -1,0 +1,97 @@
+"""Experts: who is chosen, by hand; what they do, against loops; load, balance, bias."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from r1_jax.models import config as model_config
+from r1_jax.models import experts
+from tests.golden import decoder_numpy as golden
+from tests.models import tiny
+
+V3 = model_config.Experts(
+    num_routed=6, num_chosen=2, dim=5, num_shared=0, first_dense=0, num_groups=3, groups_kept=2
+)
+V2 = dataclasses.replace(V3, scoring="softmax", normalise=False, scale=16.0)
+SCORE = np.array([[[0.1, 0.9, 0.5, 0.45, 0.6, 0.4]]], np.float32)
+
+
+def _normal(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def test_groups_are_ranked_by_two_experts_with_a_bias_and_by_one_without():
+    # without a bias: groups of best 0.9, 0.5, 0.6, so the middle one is out
+    assert experts.choose(V2, SCORE, None).tolist() == [[[1, 4]]]
+    # sums of two: 1.0, 0.95, 1.0; the bias lifts the middle group above the first
+    bias = np.array([0.0, 0.0, 0.0, 0.2, 0.0, 0.1], np.float32)
+    assert experts.choose(V3, SCORE, np.zeros(6, np.float32)).tolist() == [[[1, 4]]]
+    assert experts.choose(V3, SCORE, bias).tolist() == [[[3, 4]]]
+    # one group: the best of all; a masked expert is never taken, however low the others
+    free = dataclasses.replace(V3, num_groups=1, groups_kept=1, num_chosen=3)
+    assert experts.choose(free, SCORE, bias).tolist() == [[[1, 3, 4]]]
+    low = np.full(6, -5.0, np.float32)
+    assert set(experts.choose(V3, SCORE, low).ravel().tolist()) <= {0, 1, 4, 5}
+
+
+def test_weights_are_unbiased_scores_normalised_and_scaled():
+    chosen = np.array([[[1, 4]]])
+    np.testing.assert_allclose(
+        experts.weights(V3, SCORE, chosen), [[[2.5 * 0.9 / 1.5, 2.5 * 0.6 / 1.5]]], rtol=1e-6
+    )
+    np.testing.assert_allclose(experts.weights(V2, SCORE, chosen), [[[14.4, 9.6]]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("crowd", [False, True])
+def test_the_mix_is_each_token_s_own_experts_and_drops_nobody(crowd):
+    B, T, X, D, E, F = 2, 7, 2, 6, 4, 5
+    chosen_BTX = np.random.default_rng(0).permuted(np.tile(np.arange(E), (B, T, 1)), axis=-1)
+    chosen_BTX = chosen_BTX[..., :X]
+    if crowd:  # all want the same two
+        chosen_BTX = np.broadcast_to([3, 1], (B, T, X))
+    x_BTD, weight_BTX = _normal(B, T, D), _normal(B, T, X, seed=1)
+    gate, up, down = _normal(E, D, F, seed=2), _normal(E, D, F, seed=3), _normal(E, F, D, seed=4)
+    found = tiny.jit(experts.mix)(x_BTD, chosen_BTX, weight_BTX, gate, up, down)
+    expected = np.zeros((B, T, D))
+    for b, t, k in np.ndindex(B, T, X):
+        e, x = chosen_BTX[b, t, k], x_BTD[b, t].astype(float)
+        hidden = golden.silu(x @ gate[e]) * (x @ up[e])
+        expected[b, t] += weight_BTX[b, t, k] * (hidden @ down[e])
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    # a part of the experts does its part: what a device of the expert axis adds
+    mine = experts._mix(x_BTD, chosen_BTX, weight_BTX, gate[2:], up[2:], down[2:], first=2)
+    others = experts._mix(x_BTD, chosen_BTX, weight_BTX, gate[:2], up[:2], down[:2], first=0)
+    np.testing.assert_allclose(mine + others, found, rtol=1e-4, atol=1e-4)
+
+
+def test_load_and_balance_by_hand():
+    # two tokens count, the third is padding; E = 4, X = 1
+    chosen_BTX = np.array([[[0], [2], [3]]])
+    mask_BT = np.array([[True, True, False]])
+    assert experts.load(chosen_BTX, 4, mask_BT).tolist() == [[1, 0, 1, 0]]
+    score_BTE = np.array([[[0.4, 0.2, 0.2, 0.0], [0.1, 0.1, 0.2, 0.0], [9.0, 9.0, 9.0, 9.0]]])
+    # f = 4/2 each for experts 0 and 2; P_0 = (0.5 + 0.25)/2, P_2 = (0.25 + 0.5)/2
+    found = experts.balance_loss(score_BTE.astype(np.float32), chosen_BTX, mask_BT)
+    np.testing.assert_allclose(found, [2 * 0.375 + 2 * 0.375], rtol=1e-6)
+    nobody = experts.balance_loss(score_BTE.astype(np.float32), chosen_BTX, mask_BT & False)
+    assert nobody.tolist() == [0]
+
+
+def test_balance_is_one_when_even_and_its_gradient_evens():
+    even = np.ones((1, 4, 4), np.float32)
+    turns = np.arange(4).reshape(1, 4, 1)
+    everyone = np.ones((1, 4), bool)
+    np.testing.assert_allclose(experts.balance_loss(even, turns, everyone), [1.0], rtol=1e-6)
+    # all on expert 0: more of its score costs more, more of the others' less
+    gradient = jax.grad(lambda s: experts.balance_loss(s, turns * 0, everyone)[0])(even)
+    assert (gradient[..., 0] > 0).all() and (gradient[..., 1:] < 0).all()
+
+
+def test_the_bias_moves_against_the_load():
+    bias_LE = jnp.array([[0.0, 0.5, 0.0], [1.0, 1.0, 1.0]])
+    load_LE = jnp.array([[4.0, 2.0, 0.0], [2.0, 2.0, 2.0]])
+    moved = experts.moved_bias(bias_LE, load_LE, 0.25)
+    np.testing.assert_allclose(moved, [[-0.25, 0.5, 0.25], [1.0, 1.0, 1.0]])
