@@ -321,7 +321,8 @@ def _same_relation(gold: math_text.Relation, found: math_text.Relation) -> bool 
     if gold.operator != found.operator:
         return False
     trees = [_tree(text) for text in (gold.left, gold.right, found.left, found.right)]
-    if any(tree is None or isinstance(tree, sympy.MatrixBase) for tree in trees):
+    # A side may also be read as a set (\pm 42), a matrix or a truth value: no differences of these.
+    if not all(isinstance(tree, sympy.Expr) and not tree.is_Matrix for tree in trees):
         return None
     a, b = trees[0] - trees[1], trees[2] - trees[3]  # type: ignore[operator]
     names = sorted({s.name for s in a.free_symbols | b.free_symbols})
