@@ -24,6 +24,7 @@ setuptools.setup(
         "scipy>=1.17",  # Student's t of reports; jax needs it anyway
         "packaging>=26",  # doctor reads requirements
         "safetensors>=0.8",  # files of weights
+        "tokenizers>=0.23",  # Hugging Face's tokenizer.json
         "grain>=0.2.18",  # input
         "array_record>=0.8.6",  # the data sets' files
         "pyarrow>=26.0",  # benchmarks published as parquet
@@ -41,7 +42,7 @@ setuptools.setup(
         "interop": [
             "torch==2.13.0",  # what parity tests compare with, on the CPU
             "transformers==5.23.0",
-            "tokenizers>=0.22",
+            "jinja2>=3.1",  # chat templates as transformers renders them
         ],
         "dev": [
             "pytest>=9.2",

@@ -25,6 +25,7 @@ COMMANDS = {
     "sweep": "settings x seeds, a run directory each: ablations in one command",
     "report": "draws runs, compares the cells of a sweep, checks a run against a band",
     "band": "the band of a fresh seed, from five or more runs of one configuration",
+    "convert": "Hugging Face models in and out",
     "doctor": "names what is wrong with this machine's installation",
 }
 

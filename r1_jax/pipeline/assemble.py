@@ -9,14 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from r1_jax.checkpoints import weights
+from r1_jax.checkpoints import folder, weights
 from r1_jax.core import build, keys, types
+from r1_jax.interop import convert
 from r1_jax.models import critic, heads, scoring, transformer
 from r1_jax.pipeline import experiment
 from r1_jax.sampling import generate as sampling_generate
 from r1_jax.sampling import logits as sampling_logits
 from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
+from r1_jax.text import load as text_load
 from r1_jax.text import tokenizer as text_tokenizer
 from r1_jax.training import actor_critic, by_length, grpo, losses, optim, ppo, supervised
 from r1_jax.training import state as train_state
@@ -60,26 +62,18 @@ def rows_that_split(config: experiment.ExperimentConfig, mesh: jax.sharding.Mesh
 
 
 def tokenizer_path(config: experiment.ExperimentConfig) -> pathlib.Path:
-    """Where the experiment's SentencePiece model lies: its own path, or beside the base."""
+    """Where the experiment's tokenizer lies: its own path, or beside (or in) the base."""
     if config.tokenizer.path:
         return project_path(config.tokenizer.path)
     if not config.base:
         raise ValueError("tokenizer.path='' stands for the one beside base, but base='' too")
-    return project_path(config.base).with_suffix(".model")
+    base = project_path(config.base)
+    return base / convert.THEIRS if base.is_dir() else base.with_suffix(".model")
 
 
-def load_tokenizer(
-    config: experiment.ExperimentConfig,
-) -> text_tokenizer.SentencePieceTokenizer:
+def load_tokenizer(config: experiment.ExperimentConfig) -> text_load.Loaded:
     """The tokenizer, checked against the model: its vocabulary is the embedding's height."""
-    tokens = text_tokenizer.SentencePieceTokenizer(tokenizer_path(config))
-    if tokens.vocab_size != config.model.vocab_size:
-        raise ValueError(
-            f"model.vocab_size={config.model.vocab_size}, but the tokenizer at "
-            f"{tokenizer_path(config)} has {tokens.vocab_size} pieces; give the model that size "
-            "or train another tokenizer"
-        )
-    return tokens
+    return text_load.load(tokenizer_path(config), config.model.vocab_size)
 
 
 def initial_params(
@@ -99,7 +93,8 @@ def initial_params(
         fresh = jax.jit(partial(transformer.init, config.model), out_shardings=shardings)
         return fresh(key), {}
     path = project_path(config.base)
-    loaded, manifest = weights.load_weights(path)
+    opened = folder.Folder(path) if path.is_dir() else None
+    loaded, manifest = (None, opened.manifest) if opened else weights.load_weights(path)
     if manifest["tokenizer_digest"] != tokens.digest:
         raise ValueError(
             f"{path} was trained with tokenizer {manifest['tokenizer_digest'][:12]}, but "
@@ -115,6 +110,8 @@ def initial_params(
                 f"{path} was made for model.{name}={made_for.get(name)}, the config says "
                 f"{wanted[name]}; set model.{name} to the former or choose another base"
             )
+    if opened:
+        return opened.load(shardings), {"base": manifest["digest"]}
     params = jax.tree.map(lambda x: np.asarray(x, np.float32), loaded)
     return jax.device_put(params, shardings), {"base": manifest["digest"]}
 
@@ -274,7 +271,7 @@ class Setup:
     """What every stage starts from."""
 
     mesh: jax.sharding.Mesh
-    tokens: text_tokenizer.SentencePieceTokenizer
+    tokens: text_load.Loaded
     tx: Any
     state: Any  # TrainState; with a critic added, actor_critic.State
     shardings: Any

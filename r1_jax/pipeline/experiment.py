@@ -27,9 +27,10 @@ class MeshConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TokenizerConfig:
-    """A SentencePiece model; how it was trained is kept for the command that trains it."""
+    """A SentencePiece model (how it was trained is kept for the command that does it) or a
+    Hugging Face tokenizer."""
 
-    path: str = ""  # of the model file; "" takes the one beside `base`
+    path: str = ""  # model file, tokenizer.json or its folder; "" takes the one with `base`
     train_documents: int = 5000  # of the corpus
 
 
@@ -49,7 +50,7 @@ class ExperimentConfig:
     """
 
     seed: int = 0
-    base: str = ""  # weights file to start from, relative to the project; "" is a random start
+    base: str = ""  # weights (file, or folder of `convert`), from the project; "" starts at random
     task: load.TaskConfig = dataclasses.field(default_factory=load.TaskConfig)
     tags: chat.Tags = dataclasses.field(default_factory=chat.Tags)
     tokenizer: TokenizerConfig = dataclasses.field(default_factory=TokenizerConfig)

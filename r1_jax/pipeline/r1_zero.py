@@ -27,6 +27,7 @@ from r1_jax.sampling import engine
 from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
 from r1_jax.text import chat, tokenizer
+from r1_jax.text import load as text_load
 from r1_jax.training import grpo, ppo, preflight, switches
 
 DIAGNOSE_EVERY = 20  # rollouts between two looks at why the reward is flat, if it is
@@ -55,7 +56,7 @@ def _differ(path: pathlib.Path, found: dict[str, Any], config: experiment.Experi
 def claim(
     workdir: pathlib.Path,
     config: experiment.ExperimentConfig,
-    tokens: tokenizer.SentencePieceTokenizer,
+    tokens: text_load.Loaded,
 ) -> None:
     """Makes `workdir` this run's: its config.json and tokenizer.model, once it can start.
 
@@ -76,7 +77,7 @@ def same_source(
     path: pathlib.Path,
     host: dict[str, Any],
     config: experiment.ExperimentConfig,
-    tokens: tokenizer.SentencePieceTokenizer,
+    tokens: text_load.Loaded,
 ) -> None:
     """Raises ValueError when the checkpoint at `path` is of another config or tokenizer."""
     _differ(path, host["config"], config)

@@ -1,4 +1,4 @@
-"""Tokenizers: text <-> ids. SentencePiece for runs, bytes for tests."""
+"""Tokenizers: text <-> ids. SentencePiece for runs, bytes for tests; hf_tokenizer has a third."""
 
 import hashlib
 import io
@@ -41,7 +41,7 @@ class Tokenizer(Decoder, Protocol):
         ...
 
 
-def _checked(ids: Iterable[int], vocab_size: int) -> list[int]:
+def checked(ids: Iterable[int], vocab_size: int) -> list[int]:
     """`ids` as Python integers."""
     ids = [int(i) for i in ids]
     for i in ids:
@@ -65,7 +65,7 @@ class ByteTokenizer:
         return list(text.encode())
 
     def decode(self, ids: Iterable[int]) -> str:
-        ids = _checked(ids, self.vocab_size)
+        ids = checked(ids, self.vocab_size)
         return bytes(i for i in ids if i < 256).decode(errors="replace")
 
 
@@ -119,7 +119,7 @@ class SentencePieceTokenizer:
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        return self._processor.decode(_checked(ids, self.vocab_size))
+        return self._processor.decode(checked(ids, self.vocab_size))
 
 
 def train_sentencepiece(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import types as python_types
 
 import jax
@@ -10,14 +11,18 @@ import numpy as np
 import optax
 import pytest
 
+from r1_jax.checkpoints import folder as weights_folder
 from r1_jax.checkpoints import weights
 from r1_jax.core import build, keys, trees
+from r1_jax.interop import convert
 from r1_jax.models import transformer
 from r1_jax.pipeline import assemble, experiment
 from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
+from r1_jax.text import hf_tokenizer
 from r1_jax.text import tokenizer as text_tokenizer
 from r1_jax.training import losses, optim
+from tests.interop import tiny
 
 MODEL = {
     "vocab_size": 300, "num_layers": 1, "embed_dim": 16, "num_heads": 2, "num_kv_heads": 2,
@@ -204,6 +209,47 @@ def test_a_base_from_before_a_model_switch_existed_is_refused_by_name(folder, tm
     config = _base(tmp_path, tokenizer__path=str(folder / "base.model"))
     with pytest.raises(ValueError, match=r"model.qkv_bias=None, the config says True"):
         assemble.setup(config, 1)
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory):
+    """(a folder of `convert`, the configuration to start there)."""
+    folder = tmp_path_factory.mktemp("converted")
+    tiny.qwen2(folder / "hf", tied=False)
+    manifest = convert.from_hf(folder / "hf", folder / "base")
+    return folder / "base", {"model": manifest["config"]["model"], "base": str(folder / "base")}
+
+
+def test_a_folder_of_convert_is_a_base_with_its_tokenizer_inside(converted):
+    path, mapping = converted
+    config = build.build(experiment.ExperimentConfig, mapping | {"mesh": {"fsdp": 2}})
+    stage = assemble.setup(config, 10)
+    assert isinstance(stage.tokens, hf_tokenizer.HuggingFaceTokenizer)
+    assert (stage.tokens.vocab_size, stage.tokens.stop_ids) == (301, (2, 0))
+    opened = weights_folder.Folder(path)
+    assert stage.parents["base"] == opened.manifest["digest"]
+    for name, x in trees.paths(stage.state.params).items():
+        assert x.dtype == jnp.float32
+        np.testing.assert_array_equal(np.asarray(x), opened.read(name).astype(np.float32))
+    kernel = stage.state.params["layers"]["block"]["mlp"]["gate"]["kernel"]
+    assert kernel.sharding.spec == jax.P(None, "fsdp", "tensor")
+
+
+def test_a_folder_of_another_model_or_tokenizer_is_refused(converted):
+    path, mapping = converted
+    other = build.merge(mapping, "model.num_layers", 2)
+    with pytest.raises(
+        ValueError, match=r"base was made for model\.num_layers=3, the config says 2"
+    ):
+        assemble.setup(build.build(experiment.ExperimentConfig, other), 10)
+    own = json.loads((path / convert.THEIRS / "generation_config.json").read_text())
+    elsewhere = path.parent / "elsewhere"
+    shutil.copytree(path / convert.THEIRS, elsewhere)
+    own["eos_token_id"] = [2]
+    (elsewhere / "generation_config.json").write_text(json.dumps(own))
+    other = build.merge(mapping, "tokenizer.path", str(elsewhere))
+    with pytest.raises(ValueError, match="base was trained with tokenizer"):
+        assemble.setup(build.build(experiment.ExperimentConfig, other), 10)
 
 
 # --- the critic ---------------------------------------------------------------------------------
