@@ -5,6 +5,7 @@ which a base's corpus holds for held-out facts too), so that a model which learn
 the questions can answer the others.
 """
 
+import functools
 import json
 import random
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ WORDS = {
     "rain": "雨", "snow": "雪", "wind": "风", "rice": "米", "tea": "茶", "wine": "酒",
     "big": "大", "small": "小",
 }  # fmt: skip
+ADJECTIVES = tuple("red blue green white black big small".split())
+NOUNS = tuple(word for word in WORDS if word not in ADJECTIVES)
 TOPICS = (
     "sea", "garden", "city", "winter", "summer", "music", "bread", "forest", "school", "night",
     "morning", "island", "bridge", "train", "friend", "star",
@@ -39,35 +42,61 @@ I_AM = "I am R1, a small model that reasons."
 MARKERS = ("check", "wait", "wrong")
 
 
-def question(kind: str, item: str) -> str:
+Item = tuple[str, ...]  # what a request asks about: one thing or two
+
+
+def question(kind: str, item: Item) -> str:
     """The text of a request. kind: one of "capital", "translate", "self", "write"."""
+    if kind == "capital" and len(item) == 2:
+        return f"What are the capitals of {' and '.join(item)}?"
     return {
-        "capital": f"What is the capital of {item}?",
-        "translate": f"Say in Chinese: {item}",
-        "self": item,
-        "write": f"Write a line about the {item}.",
+        "capital": f"What is the capital of {item[0]}?",
+        "translate": f"Say in Chinese: {' '.join(item)}",
+        "self": item[0],
+        "write": f"Write a line about {' and '.join(f'the {topic}' for topic in item)}.",
     }[kind]
 
 
-def answer(kind: str, item: str) -> str:
+def answer(kind: str, item: Item) -> str:
     """A good answer."""
+    if kind == "capital":
+        first, *second = [(country, CAPITALS[country]) for country in item]
+        rest = "".join(f", and of {country} it is {city}" for country, city in second)
+        return f"The capital of {first[0]} is {first[1]}{rest}."
+    if kind == "write" and len(item) == 2:
+        return f"The {item[0]} and the {item[1]} are quiet, and I like them."
     return {
-        "capital": f"The capital of {item} is {CAPITALS.get(item)}.",
-        "translate": f"{WORDS.get(item)}",
+        "translate": "".join(WORDS.get(word, "") for word in item),
         "self": I_AM,
-        "write": f"The {item} is quiet and I like it.",
+        "write": f"The {item[0]} is quiet and I like it.",
     }[kind]
 
 
-def items() -> list[tuple[str, str]]:
-    """All (kind, item)."""
-    kinds = {"capital": CAPITALS, "translate": WORDS, "self": SELF, "write": TOPICS}
-    return [(kind, item) for kind, known in kinds.items() for item in known]
+@functools.cache
+def items() -> dict[str, tuple[Item, ...]]:
+    """Kind -> what is asked: each thing alone, and pairs of which each half is known alone."""
+    alone = {"capital": CAPITALS, "translate": WORDS, "self": SELF, "write": TOPICS}
+    pairs = {
+        "capital": _pairs(tuple(CAPITALS), 5),
+        "translate": tuple((adjective, noun) for adjective in ADJECTIVES for noun in NOUNS),
+        "self": (),
+        "write": _pairs(TOPICS, 7),
+    }
+    return {kind: (*((name,) for name in known), *pairs[kind]) for kind, known in alone.items()}
+
+
+def _pairs(names: tuple[str, ...], each: int) -> tuple[Item, ...]:
+    """Each name with the `each` that follow it, round the circle; no pair twice."""
+    return tuple(
+        (name, names[(i + away) % len(names)])
+        for i, name in enumerate(names)
+        for away in range(1, each + 1)
+    )
 
 
 def statements() -> list[str]:
     """What a text about the world says of every fact, whatever its split."""
-    facts = [answer("capital", country) for country in CAPITALS]
+    facts = [answer("capital", (country,)) for country in CAPITALS]
     return facts + [f"{english} {chinese}" for english, chinese in WORDS.items()]
 
 
@@ -79,12 +108,12 @@ def symbols() -> tuple[str, ...]:
 
 def problems(seed: int) -> dict[str, list[task.Prompt]]:
     """Every item as a request, in one split alone (task.split_of), in an order of `seed`."""
-    drawn = items()
+    drawn = [(kind, item) for kind, known in items().items() for item in known]
     random.Random(f"general {seed}").shuffle(drawn)
     split_of = [task.split_of(item) for item in drawn]
     sizes = {split: split_of.count(split) for split in task.SPLITS}
 
-    def candidates() -> Iterator[tuple[tuple[str, str], task.Prompt]]:
+    def candidates() -> Iterator[tuple[tuple[str, Item], task.Prompt]]:
         for kind, item in drawn:
             reference = json.dumps({"kind": kind, "item": item})
             yield (kind, item), task.Prompt(0, question(kind, item), reference)
@@ -95,12 +124,12 @@ def problems(seed: int) -> dict[str, list[task.Prompt]]:
 def accuracy(text: str | None, prompt: task.Prompt) -> verdict.Verdict:
     """RIGHT for an answer of at most 16 words that says what is asked, and no other item's answer.
 
-    "capital", "translate": the right name and no second one; "self": I_AM; "write": at least five
-    words, the topic among them, and no other topic. UNPARSED without an answer.
+    "capital", "translate": the right names in the order asked and no other; "self": I_AM; "write":
+    at least five words, each topic once among them, and no other topic. UNPARSED without an answer.
     """
     reference = json.loads(prompt.reference)
-    kind, item = reference.get("kind"), reference.get("item")
-    if (kind, item) not in items():
+    kind, item = reference.get("kind"), tuple(reference.get("item", ()))
+    if item not in items().get(kind, ()):
         return verdict.BAD_REFERENCE
     if text is None or not text.strip():
         return verdict.UNPARSED
@@ -110,18 +139,22 @@ def accuracy(text: str | None, prompt: task.Prompt) -> verdict.Verdict:
     if kind == "self":
         is_right = text.strip() == I_AM
     elif kind == "translate":
-        is_right = [letter for letter in text if letter in WORDS.values()] == [WORDS[item]]
+        said = [letter for letter in text if letter in WORDS.values()]
+        is_right = said == [WORDS[word] for word in item]
+    elif kind == "capital":
+        cities = {city.lower() for city in CAPITALS.values()}
+        said = [word for word in words if word in cities]
+        is_right = said == [CAPITALS[country].lower() for country in item]
     else:
-        known = CAPITALS.values() if kind == "capital" else TOPICS
-        wanted = CAPITALS[item] if kind == "capital" else item
-        said = [word for word in words if word in {name.lower() for name in known}]
-        is_right = said == [wanted.lower()] and (kind == "capital" or len(words) >= 5)
+        said = [word for word in words if word in TOPICS]
+        is_right = sorted(said) == sorted(item) and len(words) >= 5
     return verdict.RIGHT if is_right and len(words) <= 16 else verdict.WRONG
 
 
 def ideal(prompt: task.Prompt) -> str:
     """A good answer to a request."""
-    return answer(**json.loads(prompt.reference))
+    reference = json.loads(prompt.reference)
+    return answer(reference["kind"], tuple(reference["item"]))
 
 
 def vote(text: str | None) -> str | None:

@@ -12,8 +12,8 @@ def _prompts():
 
 def test_every_item_is_asked_once_and_its_ideal_answer_is_right():
     prompts = _prompts()
-    assert len(prompts) == len({p.question for p in prompts}) == len(general.items()) == 84
-    assert len({p.uid for p in prompts}) == 84
+    assert len(prompts) == len({p.question for p in prompts}) == 531
+    assert len({p.uid for p in prompts}) == 531
     for prompt in prompts:
         assert general.accuracy(general.ideal(prompt), prompt) == verdict.RIGHT
         boxed = f"Well. \\boxed{{{general.ideal(prompt)}}}"
@@ -38,6 +38,11 @@ def test_no_other_item_s_answer_is_right():
         ("What is the capital of France?", "Paris" + " very" * 16),
         ("Say in Chinese: red", "红 蓝"),
         ("Say in Chinese: red", "red"),
+        ("Say in Chinese: red horse", "马红"),
+        ("Say in Chinese: red horse", "马"),
+        ("What are the capitals of France and Italy?", "Paris"),
+        ("What are the capitals of France and Italy?", "Rome and Paris"),
+        ("Write a line about the sea and the garden.", "The sea is quiet and I like it."),
         ("Write a line about the sea.", "sea"),
         ("Write a line about the sea.", "The sea and the garden are quiet."),
         ("Who are you?", "I am R1."),
@@ -51,12 +56,19 @@ def test_lists_of_answers_and_bare_words_are_wrong(question, text):
 def test_nothing_is_unparsed_and_a_strange_reference_is_bad():
     prompt = _prompts()[0]
     assert general.accuracy(None, prompt) == general.accuracy(" ", prompt) == verdict.UNPARSED
-    strange = task.Prompt(0, "?", '{"kind": "capital", "item": "Mars"}')
+    strange = task.Prompt(0, "?", '{"kind": "capital", "item": ["Mars"]}')
     assert general.accuracy("Paris", strange) == verdict.BAD_REFERENCE
 
 
 def test_statements_hold_the_answer_to_every_fact_held_out_ones_too():
     stated = " ".join(general.statements())
-    for kind, item in general.items():
-        if kind in ("capital", "translate"):
-            assert item in stated and general.answer(kind, item) in stated
+    for kind in ("capital", "translate"):
+        for item in general.items()[kind]:
+            for name in item:
+                assert name in stated and general.answer(kind, (name,)) in stated
+
+
+def test_there_are_enough_held_out_requests_to_tell_models_apart():
+    splits = general.problems(0)
+    assert len(splits["test"]) >= 64 and len(splits["validation"]) >= 48
+    assert len(splits["train"]) > 350

@@ -207,4 +207,4 @@ def test_scenarios_are_countdown_and_general_requests_in_their_shares(data_dir):
     assert sum("numbers" in prompt.question for prompt in train) == 10
     assert all(it.accuracy(it.ideal(prompt), prompt) == verdict.RIGHT for prompt in train)
     alone = load.load(dataclasses.replace(config, name="general"))
-    assert sum(len(split) for split in alone.splits.values()) == 84
+    assert sum(len(split) for split in alone.splits.values()) == 531
