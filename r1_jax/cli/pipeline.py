@@ -11,7 +11,7 @@ _DOC = """
 Runs the whole road of DeepSeek-R1 in --workdir, a folder a stage: base, r1_zero, cold_start, dev1,
 dev2, rejection_sampling, dev3, r1, student_base, student, student_rl, standing. Stages that are
 done are skipped and a killed one goes on where it stopped. --from=STAGE begins there, --only=STAGE
-runs one; what they are made from must be done.
+runs one; what they are made from must be done. WORKDIR/report.html shows what there is.
 """
 
 
@@ -22,6 +22,7 @@ def main(argv):
     if not values.workdir:
         flagset.fail("--workdir is required; it names the folder of this chain, such as runs/r1")
     from r1_jax.pipeline import stage
+    from r1_jax.reports import chain
     from r1_jax.training import grpo
 
     workdir = pathlib.Path(values.workdir)
@@ -33,8 +34,10 @@ def main(argv):
             only=values.only,
             say=lambda line: print(line, flush=True),
         )
+        report = chain.write(workdir)
     except (OSError, ValueError, grpo.GapError) as error:
         flagset.fail(error)
+    print(f"report: {report}")
 
 
 def _define(values):

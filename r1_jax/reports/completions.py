@@ -15,9 +15,9 @@ _NUM_UNCHOSEN = 2
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One step's answers to a prompt: sample 0 in full, all of them in two numbers."""
+    """One policy's answers to a prompt: sample 0 in full, all of them in two numbers."""
 
-    step: int
+    title: str  # whose they are: "step 20", a model
     row: dict[str, Any]  # the sample with the lowest index
     num_right: int
     num_samples: int
@@ -87,7 +87,7 @@ def _spread(items: Sequence[Any], count: int) -> list[Any]:
 
 def _cell(step: int, rows: list[dict[str, Any]]) -> Cell:
     first = min(rows, key=lambda row: row.get("sample", 0))
-    return Cell(step, first, sum(map(is_right, rows)), len(rows))
+    return Cell(f"step {step}", first, sum(map(is_right, rows)), len(rows))
 
 
 def is_right(row: dict[str, Any]) -> bool:

@@ -83,7 +83,7 @@ def _cell(cell: completions.Cell, is_lone: bool) -> str:
         facts += [f"{name} {number(value)}" for name, value in parts.items()]
     question = f'<p class="question">{escape(row.get("question", ""))}</p>' if is_lone else ""
     return (
-        f'<article class="cell {kind}"><header><b>step {cell.step}</b> · '
+        f'<article class="cell {kind}"><header><b>{escape(cell.title)}</b> · '
         f'<span class="verdict">{escape(outcome)}</span><br>'
         f"{escape(' · '.join(facts))}</header>{question}"
         f"<pre>{marked(str(row.get('completion', '')).strip())}</pre></article>"

@@ -39,8 +39,8 @@ def test_the_prompt_with_the_largest_change_comes_first_and_is_called_chosen(tmp
     assert "chosen: the prompt with the largest change" == stories[0].title
     assert all(story.title == "not chosen: in file order" for story in stories[1:])
     first, last = stories[0].cells
-    assert (first.step, first.num_right, first.num_samples) == (0, 0, 2)
-    assert (last.step, last.num_right, last.num_samples) == (10, 2, 2)
+    assert (first.title, first.num_right, first.num_samples) == ("step 0", 0, 2)
+    assert (last.title, last.num_right, last.num_samples) == ("step 10", 2, 2)
 
 
 def test_a_shown_answer_that_turned_right_counts_more_than_the_share(tmp_path):
@@ -64,7 +64,7 @@ def test_the_sample_shown_is_number_0_wherever_it_lies(tmp_path):
 def test_four_steps_the_first_and_the_last_among_them_in_numerical_order(tmp_path):
     names = [f"eval_step_{step}" for step in (0, 5, 10, 1000, 20, 100, 200)]
     (story,), _ = completions.stories(write(tmp_path, {n: [sample(1, 0, "right")] for n in names}))
-    assert [cell.step for cell in story.cells] == [0, 10, 100, 1000]
+    assert [cell.title for cell in story.cells] == [f"step {i}" for i in (0, 10, 100, 1000)]
 
 
 def test_held_out_prompts_go_before_training_prompts(tmp_path):
@@ -85,7 +85,7 @@ def test_broken_and_empty_files_are_passed_over_and_said(tmp_path):
     (tmp_path / "samples/eval_step_000001.jsonl").write_bytes(b"{\n{}\n")
     (tmp_path / "samples/eval_step_x.jsonl").write_bytes(b"not ours")
     (story,), notes = completions.stories(run)
-    assert [cell.step for cell in story.cells] == [0]
+    assert [cell.title for cell in story.cells] == ["step 0"]
     assert len(notes) == 1 and "eval_step_000001.jsonl:1 is not JSON" in notes[0]
 
 

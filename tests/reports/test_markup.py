@@ -78,7 +78,7 @@ def test_a_story_shows_outcome_reward_parts_and_length_of_each_step():
         "stop": "length",
     }
     right = row | {"outcome": "right", "completion": "ok", "stop": "stop"}
-    cells = completions.Cell(0, row, 1, 16), completions.Cell(300, right, 16, 16)
+    cells = completions.Cell("step 0", row, 1, 16), completions.Cell("step 300", right, 16, 16)
     parsed = Parsed(markup.story(completions.Story("chosen", "Reach <22>", cells)))
     text = " ".join(parsed.text.split())
     assert "Reach <22>" in text and HOSTILE in parsed.text
