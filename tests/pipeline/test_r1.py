@@ -1,15 +1,21 @@
-"""The road: every stage after what it is made from; the smoke run of all of it is marked slow."""
+"""The road: every stage after what it is made from; and all of it, killed in every one."""
 
 import json
+import os
 import pathlib
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
 from configs import r1_tiny
+from r1_jax.checkpoints import weights
 from r1_jax.cli import main
-from r1_jax.core import build
+from r1_jax.core import build, trees
 from r1_jax.data import demonstrations
-from r1_jax.pipeline import r1, stage
+from r1_jax.pipeline import r1
 
 PAPER = ("r1_zero", "cold_start", "dev1", "dev2", "rejection_sampling", "dev3", "r1")
 
@@ -48,24 +54,79 @@ def test_a_stage_whose_parents_are_not_done_is_one_line(tmp_path, capsys):
     assert "dev1 is made from base, which is not done" in capsys.readouterr().err
 
 
-@pytest.mark.slow
-def test_the_whole_road(tmp_path, capsys):
-    words = ["pipeline", "--config=configs/r1_tiny.py:smoke", f"--workdir={tmp_path}"]
-    with pytest.raises(SystemExit):
-        main.main(words)
-    done = {path.parent.name: json.loads(path.read_text()) for path in tmp_path.glob("*/done.json")}
+# Where a stage shows that it is under way; bases are copied here, which takes no time to speak of.
+UNDER_WAY = {
+    "r1_zero": "metrics.jsonl",
+    "cold_start": "samples/00000.jsonl",
+    "dev1": "metrics.jsonl",
+    "dev2": "metrics.jsonl",
+    "rejection_sampling": "samples/00000.jsonl",
+    "dev3": "metrics.jsonl",
+    "r1": "metrics.jsonl",
+    "student": "metrics.jsonl",
+    "student_rl": "metrics.jsonl",
+    "standing": "R1-Zero.jsonl",
+}
+
+
+def _smoke(workdir, until=None):
+    """What the command printed and its status; killed as soon as the file `until` has content."""
+    words = ["pipeline", "--config=configs/r1_tiny.py:smoke", f"--workdir={workdir}"]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "r1_jax", *words],
+        cwd=pathlib.Path(__file__).parents[2],
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    while until is not None and child.poll() is None:
+        if until.exists() and until.stat().st_size:
+            child.kill()
+        time.sleep(0.02)
+    out, _ = child.communicate(timeout=900)
+    return out, child.returncode
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """The workdir of a chain that was killed once in every stage, and what it printed at last."""
+    workdir = tmp_path_factory.mktemp("chain")
+    for name, file in UNDER_WAY.items():
+        out, status = _smoke(workdir, until=workdir / name / file)
+        assert status == -signal.SIGKILL, f"{name}: {out}"
+        assert f"{name}: begins" in out and not (workdir / name / "done.json").exists()
+    out, status = _smoke(workdir)
+    assert status == 0, out
+    return workdir, out
+
+
+@pytest.mark.kill
+def test_the_whole_road_killed_once_in_every_stage(killed):
+    workdir, out = killed
+    assert out.count("done already") == 11 and out.count("begins") == 1
+    done = {path.parent.name: json.loads(path.read_text()) for path in workdir.glob("*/done.json")}
     assert set(PAPER) < set(done) and len(done) == 12
     for name, marker in done.items():
-        assert marker["output"] and (tmp_path / name / marker["output"]).exists()
+        assert marker["output"] and (workdir / name / marker["output"]).exists()
         for parent, digest in marker["parents"].items():
             assert done[parent]["digest"] == digest
-    data = demonstrations.read(tmp_path / "rejection_sampling" / "data.jsonl")
+    data = demonstrations.read(workdir / "rejection_sampling" / "data.jsonl")
     assert {one.source for one in data} == {"rejection_sampling", "general"}
-    table = json.loads((tmp_path / "standing" / "table.json").read_text())
+    table = json.loads((workdir / "standing" / "table.json").read_text())
     assert [row["model"] for row in table][:5] == ["R1-Zero", "Dev1", "Dev2", "Dev3", "R1"]
     assert all(0 <= row["language"] <= 1 for row in table)
-    before = capsys.readouterr().out
-    with pytest.raises(SystemExit):
-        main.main(words)
-    assert capsys.readouterr().out.count("done already") == 12 and "begins" in before
-    assert stage.DONE == pathlib.Path("done.json").name
+    assert "Where every model stands" in (workdir / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_chain_that_was_killed_is_the_one_that_was_not_to_the_bit(killed, tmp_path):
+    workdir, _ = killed
+    out, status = _smoke(tmp_path)
+    assert status == 0, out
+    for path in sorted(tmp_path.glob("*/policy.safetensors")):
+        there, _ = weights.load_weights(workdir / path.parent.name / path.name)
+        here, _ = weights.load_weights(path)
+        assert trees.digest(there) == trees.digest(here), path.parent.name
+    for name in ("cold_start/data.jsonl", "rejection_sampling/data.jsonl", "standing/table.json"):
+        assert (workdir / name).read_bytes() == (tmp_path / name).read_bytes(), name
