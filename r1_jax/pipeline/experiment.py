@@ -43,6 +43,19 @@ class CheckpointConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class GeneralRewardConfig:
+    """What a reward model pays for general requests, beside the rules (R1's last stage)."""
+
+    path: str = ""  # of its weights, as pipeline.reward_models leaves them; "" is none
+    weight: float = 1.0  # of its reward in standard deviations, held within 3
+    last_steps: int = 0  # updates, the run's last, in which it pays; 0 is all (R1: 400 of 1,700)
+
+    def __post_init__(self):
+        if self.last_steps < 0:
+            raise ValueError(f"last_steps={self.last_steps} cannot be negative; 0 is all steps")
+
+
+@dataclasses.dataclass(frozen=True)
 class ExperimentConfig:
     """One experiment. `seed` moves sampling, minibatches and data order; the base is a file.
 
@@ -71,6 +84,7 @@ class ExperimentConfig:
     grpo: switches.GRPOConfig = dataclasses.field(default_factory=switches.GRPOConfig)
     ppo: actor_critic.PPOConfig | None = None
     reward: combine.RewardConfig = dataclasses.field(default_factory=combine.RewardConfig)
+    general_reward: GeneralRewardConfig = dataclasses.field(default_factory=GeneralRewardConfig)
     graders: pool.GraderConfig = dataclasses.field(default_factory=pool.GraderConfig)
     sandbox: sandboxes.SandboxConfig = dataclasses.field(default_factory=sandboxes.SandboxConfig)
     eval: evaluation.EvalConfig = dataclasses.field(default_factory=evaluation.EvalConfig)

@@ -20,7 +20,7 @@ from r1_jax.evaluation import run as evaluation
 from r1_jax.metrics import clock as metrics_clock
 from r1_jax.metrics import compilations, jsonl, progress
 from r1_jax.metrics import log as metrics_log
-from r1_jax.pipeline import assemble, experiment, programs
+from r1_jax.pipeline import assemble, experiment, general_reward, programs
 from r1_jax.pipeline import score as scoring
 from r1_jax.rl import diagnostics
 from r1_jax.sampling import engine
@@ -155,6 +155,7 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
         clock=clock,
         graders=equipped.graders,
     )
+    score = general_reward.add(config, scorer.start, task, stage.tokens, stage.mesh)
     root = keys.root(seed)
 
     to_batch = partial(encode, config, stage.tokens)
@@ -264,7 +265,7 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
             state,
             reference,
             compiled,
-            grpo.Hooks(next_prompts, scorer.start, log_row, evaluate, save),
+            grpo.Hooks(next_prompts, score, log_row, evaluate, save),
             seed=seed,
             clock=clock,
         )

@@ -32,7 +32,9 @@ class RewardModel:
     tokens: text_tokenizer.Tokenizer
     tags: chat.Tags
     view: str  # of preferences.VIEWS: what it was trained to see of a completion
-    floor: float  # its lowest reward on held-out texts: what a completion without a view earns
+    mean: float  # of its rewards on held-out texts
+    std: float
+    floor: float  # the lowest of them: what a completion without a view earns
     digest: str  # of its weights
 
 
@@ -59,6 +61,8 @@ def open_model(path: str | pathlib.Path, mesh: jax.sharding.Mesh) -> RewardModel
         tokens,
         build.build(chat.Tags, manifest["config"]["tags"]),
         manifest["view"],
+        manifest["rewards"]["mean"],
+        manifest["rewards"]["std"],
         manifest["rewards"]["min"],
         manifest["digest"],
     )

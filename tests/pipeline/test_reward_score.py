@@ -41,7 +41,7 @@ def folder(tmp_path_factory):
     params["scalar"] = {"kernel": np.cos(np.arange(16.0)), "bias": np.float32(0.25)}
     about = {
         "commit": "0", "config": build.to_dict(config), "seed": 0, "view": "summary",
-        "tokenizer_digest": tokens.digest, "rewards": {"min": -7.5},
+        "tokenizer_digest": tokens.digest, "rewards": {"mean": 0.5, "std": 2.0, "min": -7.5},
     }  # fmt: skip
     weights.save_weights(folder / "rm.safetensors", params, about)
     (folder / "rm.model").write_bytes(tokens.model)

@@ -137,6 +137,7 @@ def general(config: TaskConfig) -> task.Task:
         ideal=general_task.ideal,
         vote=general_task.vote,
         markers=general_task.MARKERS,
+        is_general=lambda prompt: True,
     )
 
 

@@ -77,14 +77,15 @@ def mix(tasks: Sequence[task.Task], shares: Sequence[int]) -> task.Task:
     }  # a uid rises through each task's splits, so the last of a split is its largest
     accuracy = ByUid(tuple(one.accuracy for one in tasks), tuple(starts))
 
-    def ideal(prompt: task.Prompt) -> str:
-        return tasks[bisect.bisect_right(starts, prompt.uid) - 1].ideal(prompt)
+    def owner(prompt: task.Prompt) -> task.Task:
+        return tasks[bisect.bisect_right(starts, prompt.uid) - 1]
 
     return task.Task(
         name="+".join(one.name for one in tasks),
         splits=splits,
         accuracy=accuracy,
-        ideal=ideal,
+        ideal=lambda prompt: owner(prompt).ideal(prompt),
         vote=tasks[0].vote,
         markers=tasks[0].markers,
+        is_general=lambda prompt: owner(prompt).is_general(prompt),
     )

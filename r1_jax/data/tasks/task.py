@@ -32,6 +32,7 @@ class Task:
     markers: tuple[str, ...]  # words that show reflection in this task, counted apart
     # whether two voting keys are one answer; None: where they are spelt alike
     equal: Callable[[str, str], bool] | None = None
+    is_general: Callable[[Prompt], bool] = lambda prompt: False  # a request, and not reasoning
 
 
 def split_of(problem: Hashable) -> str:
