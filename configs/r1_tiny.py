@@ -10,7 +10,7 @@ Obtained:  not run yet
 
 import ml_collections
 
-from configs import base_r1, r1_zero_countdown
+from configs import base_r1, base_r1_student, r1_zero_countdown
 
 
 def get_config(variant="full"):
@@ -42,15 +42,11 @@ def get_config(variant="full"):
     config.r1.reward = {"language_weight": 1.0, "language": "question"}
     config.r1.grpo.num_steps = 60
 
-    config.student_base = base_r1.get_config()
+    config.student_base = base_r1_student.get_config()
     config.student = _tuned(epochs=3)
     config.student_rl = _reinforced()
-    for small in (config.student_base, config.student, config.student_rl):
-        small.model.num_layers = 2
-        small.model.embed_dim = 96
-        small.model.num_heads = 3
-        small.model.num_kv_heads = 1
-        small.model.mlp_dim = 256
+    for small in (config.student, config.student_rl):
+        small.model = base_r1_student.get_config().model
     if variant == "smoke":
         _shorten(config)
     return config
