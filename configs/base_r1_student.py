@@ -1,6 +1,6 @@
-"""The base of the tiny R1 chain's student: base_r1's corpus and tokenizer settings, a smaller model.
+"""The base of the tiny R1 chain's student: base_r1's corpus, a smaller model.
 
-Command:   python -m r1_jax pretrain --config=configs/base_r1_student.py --workdir=runs/base_r1_student
+Command:   python -m r1_jax pretrain --config=configs/base_r1_student.py --workdir=runs/student
 Hardware:  two CPU cores, 2 GiB
 Obtained:  see bases/README.md, with commit and digest
 """
