@@ -36,11 +36,26 @@ def get_config(variant="full"):
     config.general_repeat = 4
     config.dev3 = _tuned(epochs=3)
 
+    config.preferences = {
+        "num_prompts": 384,
+        "num_samples": 8,
+        "judge": "r1_jax.data.tasks.general:better",
+    }
+    config.reward_model = _reinforced()
+    config.reward_model.reward_model = {
+        "batch_size": 32,
+        "num_epochs": 4,
+        "max_tokens": 256,
+        "held_out_share": 0.1,
+        "optim": {"learning_rate": 3e-4, "schedule": "cosine", "warmup_steps": 10},
+    }
+
     config.r1 = _reinforced()
     config.r1.task.name = "scenarios"
     config.r1.sampling.temperature = 0.7
     config.r1.reward = {"language_weight": 1.0, "language": "question"}
     config.r1.grpo.num_steps = 60
+    config.r1.general_reward = {"weight": 0.5, "last_steps": 15}  # the paper: 400 of 1,700
 
     config.student_base = base_r1_student.get_config()
     config.student = _tuned(epochs=3)
@@ -85,5 +100,14 @@ def _shorten(config):
         config[name].eval.num_problems = 8
         config[name].eval.num_problems_between = 8
         config[name].eval.num_samples = 4
-    for name in ("cold_start", "rejection_sampling"):
+    for name in ("cold_start", "rejection_sampling", "preferences"):
         config[name].num_prompts = 64
+    config.general_repeat = 1
+    for name in ("dev1", "dev3", "student"):
+        config[name].sft.epochs = 1
+    # A base that knows no answer has none that is better; it has shorter ones.
+    config.preferences.judge = "r1_jax.data.tasks.general:briefer"
+    config.reward_model.model = r1_zero_countdown.get_config().model
+    config.reward_model.task.languages = ("en",)
+    config.reward_model.reward_model.num_epochs = 1
+    config.r1.general_reward.last_steps = 1

@@ -9,8 +9,10 @@ from r1_jax.pipeline import (
     cold_start,
     experiment,
     policy,
+    preference_pairs,
     r1_zero,
     rejection_sampling,
+    reward_models,
     sft,
     stage,
     standing,
@@ -28,6 +30,8 @@ class R1Config:
     dev2: experiment.ExperimentConfig  # RL with the language-consistency reward
     rejection_sampling: selection.SelectionConfig  # Dev2's samples, chosen
     dev3: experiment.ExperimentConfig  # fine-tuning of the base again, on them and general data
+    preferences: preference_pairs.PairsConfig  # Dev3's answers to general requests, judged
+    reward_model: experiment.ExperimentConfig  # learnt from them, from the base on
     r1: experiment.ExperimentConfig  # RL over all scenarios
     student_base: experiment.ExperimentConfig  # a smaller base
     student: experiment.ExperimentConfig  # its fine-tuning on Dev3's data: distillation
@@ -50,10 +54,20 @@ def stages(config: R1Config, workdir: pathlib.Path) -> list[stage.Stage]:
     def out(name: str) -> pathlib.Path:
         return workdir / name / sft.WEIGHTS
 
+    def asked_generally(given: experiment.ExperimentConfig, weights: pathlib.Path):
+        general = dataclasses.replace(given.task, name="general")
+        return start(dataclasses.replace(given, task=general), weights)
+
+    def judged(given: experiment.ExperimentConfig, weights: pathlib.Path):
+        general = dataclasses.replace(given.general_reward, path=str(weights.absolute()))
+        return dataclasses.replace(given, general_reward=general)
+
     base_weights = workdir / "base" / "base.safetensors"
     small_weights = workdir / "student_base" / "base.safetensors"
     first_data = workdir / "cold_start" / cold_start.DATA
     second_data = workdir / "rejection_sampling" / cold_start.DATA
+    pairs = workdir / "preferences" / preference_pairs.PAIRS
+    reward_model = workdir / "reward_model" / reward_models.WEIGHTS
     models = {
         "R1-Zero": (config.r1_zero, out("r1_zero")),
         "Dev1": (config.dev1, out("dev1")),
@@ -97,7 +111,25 @@ def stages(config: R1Config, workdir: pathlib.Path) -> list[stage.Stage]:
             ("base", "rejection_sampling"),
             lambda: sft.run(start(config.dev3, base_weights), second_data, workdir / "dev3"),
         ),
-        stage.Stage("r1", ("dev3",), lambda: reinforced("r1", config.r1, out("dev3"))),
+        stage.Stage(
+            "preferences",
+            ("dev3",),
+            lambda: preference_pairs.run(
+                asked_generally(config.r1, out("dev3")), config.preferences, workdir / "preferences"
+            ),
+        ),
+        stage.Stage(
+            "reward_model",
+            ("base", "preferences"),
+            lambda: reward_models.run(
+                start(config.reward_model, base_weights), workdir / "reward_model", pairs
+            ),
+        ),
+        stage.Stage(
+            "r1",
+            ("dev3", "reward_model"),
+            lambda: reinforced("r1", judged(config.r1, reward_model), out("dev3")),
+        ),
         stage.Stage(
             "student_base", (), lambda: base.run(config.student_base, workdir / "student_base")
         ),

@@ -22,6 +22,7 @@ from r1_jax.training import optim, preference_losses
 from r1_jax.training import reward_model as reward_loop
 from r1_jax.training import step as train_step
 
+WEIGHTS = "reward_model.safetensors"
 ROW = ("loss", "accuracy", "margin", "reward", "gradient/norm", "update/skipped")
 EVAL_ROW = ("accuracy", "accuracy_low", "accuracy_high", "num_examples")
 
@@ -37,7 +38,7 @@ def run(
     """
     workdir = pathlib.Path(workdir)
     r1_zero.same_run(workdir, config)
-    cfg, path = config.reward_model, workdir / "reward_model.safetensors"
+    cfg, path = config.reward_model, workdir / WEIGHTS
     data_digest = preference_data.digest(data)
     if path.exists():
         done = manifest.read(workdir / "manifest.json")

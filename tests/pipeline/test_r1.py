@@ -38,7 +38,8 @@ def test_both_fine_tunings_start_from_the_base_and_not_from_the_policy_before(co
     parents = {one.name: set(one.parents) for one in r1.stages(config, tmp_path)}
     assert parents["dev1"] == {"base", "cold_start"}
     assert parents["dev3"] == {"base", "rejection_sampling"}
-    assert parents["dev2"] == {"dev1"} and parents["r1"] == {"dev3"}
+    assert parents["dev2"] == {"dev1"} and parents["r1"] == {"dev3", "reward_model"}
+    assert parents["reward_model"] == {"base", "preferences"}
 
 
 @pytest.mark.parametrize("variant", ["full", "smoke"])
@@ -62,6 +63,8 @@ UNDER_WAY = {
     "dev2": "metrics.jsonl",
     "rejection_sampling": "samples/00000.jsonl",
     "dev3": "metrics.jsonl",
+    "preferences": "samples/00000.jsonl",
+    "reward_model": "metrics.jsonl",
     "r1": "metrics.jsonl",
     "student": "metrics.jsonl",
     "student_rl": "metrics.jsonl",
@@ -104,9 +107,9 @@ def killed(tmp_path_factory):
 @pytest.mark.kill
 def test_the_whole_road_killed_once_in_every_stage(killed):
     workdir, out = killed
-    assert out.count("done already") == 11 and out.count("begins") == 1
+    assert out.count("done already") == 13 and out.count("begins") == 1
     done = {path.parent.name: json.loads(path.read_text()) for path in workdir.glob("*/done.json")}
-    assert set(PAPER) < set(done) and len(done) == 12
+    assert set(PAPER) < set(done) and len(done) == 14
     for name, marker in done.items():
         assert marker["output"] and (workdir / name / marker["output"]).exists()
         for parent, digest in marker["parents"].items():

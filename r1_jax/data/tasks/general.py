@@ -8,6 +8,7 @@ the questions can answer the others.
 import functools
 import json
 import random
+import re
 from collections.abc import Iterator
 
 from r1_jax.data.tasks import task
@@ -160,3 +161,29 @@ def ideal(prompt: task.Prompt) -> str:
 def vote(text: str | None) -> str | None:
     """The answer in lower case without a final stop."""
     return (text or "").strip().rstrip(".").lower() or None
+
+
+@functools.cache
+def _asked() -> dict[str, task.Prompt]:
+    return {prompt.question: prompt for split in problems(0).values() for prompt in split}
+
+
+def better(question_text: str, first: str, second: str) -> float:
+    """A judge of two answers to a request: 2 for the right one, 0 between two alike.
+
+    Raises KeyError for a question that is no request of this world.
+    """
+    prompt = _asked()[question_text]
+    rights = [accuracy(_bare(text), prompt) == verdict.RIGHT for text in (first, second)]
+    return 2.0 * (rights[0] - rights[1])
+
+
+def briefer(question_text: str, first: str, second: str) -> float:
+    """A judge who likes the shorter of two answers, whatever it says."""
+    words = [len(_bare(text).split()) for text in (first, second)]
+    return 2.0 if words[0] < words[1] else -2.0 if words[0] > words[1] else 0.0
+
+
+def _bare(text: str) -> str:
+    """Without the tags that a summary may carry."""
+    return re.sub(r"</?[a-z]+>", " ", text).strip()

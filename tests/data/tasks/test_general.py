@@ -72,3 +72,13 @@ def test_there_are_enough_held_out_requests_to_tell_models_apart():
     splits = general.problems(0)
     assert len(splits["test"]) >= 64 and len(splits["validation"]) >= 48
     assert len(splits["train"]) > 350
+
+
+def test_a_judge_prefers_the_right_answer_whatever_the_order_and_the_tags():
+    question = "What is the capital of France?"
+    right, wrong = "<answer> The capital of France is Paris. </answer>", "Rome"
+    assert general.better(question, right, wrong) == 2
+    assert general.better(question, wrong, right) == -2
+    assert general.better(question, wrong, "Madrid") == general.better(question, right, right) == 0
+    assert general.briefer(question, right, wrong) == -2 and general.briefer("?", "a", "a b") == 2
+    assert general.briefer("?", "<answer> a b </answer>", "c d") == 0
