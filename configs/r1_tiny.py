@@ -18,6 +18,7 @@ def get_config(variant="full"):
         raise ValueError(f"variant={variant!r} is neither full nor smoke")
     config = ml_collections.ConfigDict()
     config.base = base_r1.get_config()
+    config.base.base = "bases/r1.safetensors"  # made by configs/base_r1.py; "" makes it anew
 
     config.r1_zero = _reinforced()
 
@@ -58,6 +59,7 @@ def get_config(variant="full"):
     config.r1.general_reward = {"weight": 0.5, "last_steps": 15}  # the paper: 400 of 1,700
 
     config.student_base = base_r1_student.get_config()
+    config.student_base.base = "bases/r1_student.safetensors"
     config.student = _tuned(epochs=3)
     config.student_rl = _reinforced()
     for small in (config.student, config.student_rl):

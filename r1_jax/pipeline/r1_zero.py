@@ -18,7 +18,7 @@ from r1_jax.data.tasks import load
 from r1_jax.data.tasks import task as tasks
 from r1_jax.evaluation import run as evaluation
 from r1_jax.metrics import clock as metrics_clock
-from r1_jax.metrics import compilations, jsonl, progress
+from r1_jax.metrics import compilations, hacking, jsonl, progress
 from r1_jax.metrics import log as metrics_log
 from r1_jax.pipeline import assemble, experiment, general_reward, programs
 from r1_jax.pipeline import score as scoring
@@ -239,6 +239,9 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
                 f"cons@16 {'-' if cons is None else f'{cons:.3f}'}, "
                 f"length {row['length/mean']:.1f}, n {row['num_problems']}"
             )
+            logged = [jsonl.read(workdir / f"{name}.jsonl")[0] for name in ("metrics", "eval")]
+            if doubt := hacking.warning(*logged):
+                bar.note(f"step {step}: {doubt}")
 
         def save(state, reference):
             step, every = int(state.step), config.checkpoint.every

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from r1_jax.metrics import jsonl
+from r1_jax.metrics import hacking, jsonl
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +83,11 @@ def _read(path: pathlib.Path, name: str) -> Run:
     if names:
         count = sum(jsonl.NONFINITE in row for row in rows)
         notes.append(f"{count} of {len(rows)} rows hold NaN or infinity, in {', '.join(names)}")
+    if all({"pass@1_low", "pass@1_high"} <= row.keys() for row in evals) and all(
+        "reward/mean" in row for row in rows
+    ):
+        doubt = hacking.warning(rows, [row for row in evals if row["task"] == evals[0]["task"]])
+        notes += [doubt] if doubt else []
     return Run(
         path, name, mappings["config.json"], mappings["manifest.json"], rows, evals, tuple(notes)
     )
