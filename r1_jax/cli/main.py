@@ -26,6 +26,7 @@ COMMANDS = {
     "report": "draws runs, compares the cells of a sweep, checks a run against a band",
     "band": "the band of a fresh seed, from five or more runs of one configuration",
     "convert": "Hugging Face models in and out",
+    "claims": "the paper's claims held against runs, missing runs made first",
     "doctor": "names what is wrong with this machine's installation",
 }
 

@@ -37,6 +37,7 @@ class R1Config:
     student: experiment.ExperimentConfig  # its fine-tuning on Dev3's data: distillation
     student_rl: experiment.ExperimentConfig  # RL on the same small base, for comparison
     general_repeat: int = 1  # times that the general requests stand in Dev3's data
+    seed: int = 0  # of every stage but the bases, in the place of its own
 
 
 def stages(config: R1Config, workdir: pathlib.Path) -> list[stage.Stage]:
@@ -45,7 +46,7 @@ def stages(config: R1Config, workdir: pathlib.Path) -> list[stage.Stage]:
     def start(
         given: experiment.ExperimentConfig, weights: pathlib.Path
     ) -> experiment.ExperimentConfig:
-        return dataclasses.replace(given, base=str(weights.absolute()))
+        return dataclasses.replace(given, base=str(weights.absolute()), seed=config.seed)
 
     def reinforced(name: str, given: experiment.ExperimentConfig, weights: pathlib.Path):
         r1_zero.run(start(given, weights), workdir / name)

@@ -1,0 +1,91 @@
+"""`python -m r1_jax claims`: the paper's claims as experiments; runs what is missing."""
+
+import pathlib
+import subprocess
+import sys
+
+from absl import flags
+
+from r1_jax.cli import flagset
+from r1_jax.reports import claims
+
+_DOC = """
+Holds the paper's claims against runs in --workdir and writes WORKDIR/CLAIMS.md and claims.html:
+claim, paper's figure, ours with its interval over seeds, verdict. --run=1,2,13 first runs what
+these claims lack, sweeps and chains that go on where they stopped; claims share their arms. Without
+it only what exists is read.
+"""
+_CONFIG = {
+    "quickstart": ("r1_zero_countdown", ()),
+    "kl": ("ablate_kl", ("variant=none,k3_0.001,k3_1,k3_0.04,k1_0.04",)),
+    "reward": ("ablate_reward", ("variant=both,accuracy,format,coin",)),
+    "length": ("ablate_length", ("grpo.response_schedule=(),((0,96),),((0,96),(50,176))",)),
+    "ppo": ("ppo_countdown", ("variant=grpo,0.95,1.0",)),
+    "advantage": (
+        "ablate_advantage",
+        (
+            "grpo.advantage=zscore,mean_only,leave_one_out",
+            "grpo.aggregation=sequence_mean,token_mean,constant_length",
+        ),
+    ),
+    "base_behaviours": ("ablate_base_behaviours", ("variant=shipped,no_search,no_checks",)),
+}
+
+
+def main(argv):
+    """Runs and reads; exits with 2 for input that cannot be used, 1 where an arm failed."""
+    values = flagset.parse(argv, _DOC, _define).values
+    if not values.workdir:
+        flagset.fail("--workdir is required; it names the folder of the claims' runs")
+    workdir = pathlib.Path(values.workdir)
+    known = {str(claim.number): claim for claim in claims.CLAIMS}
+    unknown = [number for number in values.run if number not in known]
+    if unknown:
+        flagset.fail(f"--run={','.join(unknown)}: the claims are 1 to {len(known)}")
+    arms = dict.fromkeys(arm for number in values.run for arm in known[number].arms)
+    status = 0
+    for arm in arms:
+        try:
+            commands = words(arm, workdir, values.workers)
+        except ValueError as error:
+            flagset.fail(error)
+        for command in commands:
+            status = max(status, subprocess.call([sys.executable, "-m", "r1_jax", *command]) != 0)
+    path, lines = claims.write(workdir)
+    print("\n".join(lines))
+    print(f"claims: {path}")
+    return int(status)
+
+
+def words(arm: str, workdir: pathlib.Path, workers: int) -> list[list[str]]:
+    """The commands that make an arm, or finish it. ValueError for one that has no command yet."""
+    if arm == "chain":
+        return [
+            [
+                "pipeline",
+                "--config=configs/r1_tiny.py",
+                f"--config.seed={seed}",
+                f"--workdir={workdir / 'chain' / f'seed{seed}'}",
+            ]
+            for seed in range(claims.NUM_SEEDS)
+        ]
+    if arm not in _CONFIG:
+        raise ValueError(f"the arm {arm!r} has no runs yet; leave its claim out of --run")
+    config, grids = _CONFIG[arm]
+    grid = [word for text in grids for word in ("--grid", text)]
+    return [
+        [
+            "sweep",
+            f"--config=configs/{config}.py",
+            *grid,
+            f"--seeds={claims.NUM_SEEDS}",
+            f"--workers={workers}",
+            f"--workdir={workdir / arm}",
+        ]
+    ]
+
+
+def _define(values):
+    flags.DEFINE_string("workdir", None, "folder of the claims' runs", flag_values=values)
+    flags.DEFINE_list("run", [], "claims whose missing runs are made first", flag_values=values)
+    flags.DEFINE_integer("workers", 1, "runs of a sweep at a time", flag_values=values)
