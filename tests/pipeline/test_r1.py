@@ -78,7 +78,8 @@ def _smoke(workdir, until=None):
     child = subprocess.Popen(
         [sys.executable, "-m", "r1_jax", *words],
         cwd=pathlib.Path(__file__).parents[2],
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        env=os.environ
+        | {"JAX_PLATFORMS": "cpu", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
