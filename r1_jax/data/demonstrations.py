@@ -1,12 +1,14 @@
 """Questions with completions to learn from: JSON lines on disk, packed rows for training."""
 
 import dataclasses
+import hashlib
 import json
 import pathlib
+import shutil
 from collections.abc import Callable, Sequence
 
 from r1_jax.checkpoints import atomic
-from r1_jax.data import packing
+from r1_jax.data import packing, sources
 from r1_jax.text import tokenizer
 
 
@@ -20,9 +22,23 @@ class Demonstration:
     source: str  # what made it, such as "cold_start" or "general"
 
     def __post_init__(self):
-        for name, kind in (("uid", int), ("question", str), ("completion", str), ("source", str)):
+        for name, kind in FIELDS.items():
             if not isinstance(getattr(self, name), kind):
                 raise ValueError(f"{name}={getattr(self, name)!r} must be {kind.__name__}")
+
+
+FIELDS = {"uid": int, "question": str, "completion": str, "source": str}
+PREPARED = pathlib.Path("tfds", "demonstrations", sources.VERSION)
+
+
+def prepare(workdir: str | pathlib.Path, demonstrations: Sequence[Demonstration]) -> pathlib.Path:
+    """The same as a tensorflow-datasets data set, WORKDIR/tfds/..., with one split, "train"."""
+    path = pathlib.Path(workdir) / PREPARED
+    if path.exists():  # of a preparation after which nothing else was written
+        shutil.rmtree(path)
+    records = [dataclasses.asdict(one) for one in demonstrations]
+    sources.prepare(path, FIELDS, "demonstrations", {"train": records})
+    return path
 
 
 def write(path: str | pathlib.Path, demonstrations: Sequence[Demonstration]) -> None:
@@ -32,7 +48,12 @@ def write(path: str | pathlib.Path, demonstrations: Sequence[Demonstration]) -> 
 
 
 def read(path: str | pathlib.Path) -> list[Demonstration]:
-    """The demonstrations of a file. Raises ValueError naming the first line that is none."""
+    """The demonstrations of a file, or of a folder that `prepare` or another tfds builder wrote.
+
+    Raises ValueError naming the first line that is none.
+    """
+    if pathlib.Path(path).is_dir():
+        return [Demonstration(**record) for record in sources.records(path, "train")]
     found = []
     with open(path, encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
@@ -44,6 +65,16 @@ def read(path: str | pathlib.Path) -> list[Demonstration]:
                     "uid, question, completion and source"
                 ) from error
     return found
+
+
+def digest(path: str | pathlib.Path) -> str:
+    """SHA-256, hex, of what `read` reads: a file's bytes, or those of a folder's record files."""
+    path = pathlib.Path(path)
+    files = sorted(path.glob("*.array_record*")) if path.is_dir() else [path]
+    sha = hashlib.sha256()
+    for file in files:
+        sha.update(file.read_bytes())
+    return sha.hexdigest()
 
 
 def pack(

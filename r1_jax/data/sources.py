@@ -1,19 +1,22 @@
-"""Problems on disk: a tensorflow-datasets builder for any list of problems, read lazily."""
+"""Records on disk: a tensorflow-datasets builder for any list of records; problems, read lazily."""
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import operator
+import os
 import pathlib
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, overload
 
 from r1_jax.data.tasks import task
 
 # Raised when what a task generates from equal settings changes: old files are then left alone.
 VERSION = "1.0.0"
+PROBLEM = {"uid": int, "question": str, "reference": str}
 
 
 class Records(Sequence[task.Prompt]):
@@ -61,7 +64,8 @@ def open_or_prepare(
     """
     path = directory(name, settings, data_dir)
     if not path.exists():
-        _prepare(path, settings, generate())
+        splits = {split: map(dataclasses.asdict, found) for split, found in generate().items()}
+        prepare(path, PROBLEM, json.dumps(settings, sort_keys=True), splits)
     return _open(path)
 
 
@@ -85,49 +89,63 @@ def _open(path: pathlib.Path) -> dict[str, Records]:
     return splits
 
 
-def _prepare(path, settings, splits):
-    """Writes the data set that `_open` reads to `path`."""
+def records(path: str | os.PathLike[str], split: str) -> list[dict[str, Any]]:
+    """The records of a split of the tfds data set in folder `path`, text as str, in its order."""
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder_from_directory(path)
+    read = builder.as_data_source  # its decorator hides its arguments from type checkers
+    rows = read(split=split)  # pyright: ignore[reportCallIssue]
+    return [
+        {k: v.decode() if isinstance(v, bytes) else int(v) for k, v in row.items()} for row in rows
+    ]
+
+
+def prepare(
+    path: pathlib.Path,
+    fields: Mapping[str, type],
+    description: str,
+    splits: Mapping[str, Iterable[Mapping[str, Any]]],
+) -> None:
+    """Writes splits of records to `path`, NAME/VERSION, which tfds.builder_from_directory opens.
+
+    fields: name -> int or str, of every record; "uid" among them, unique in its split.
+    """
     import numpy as np
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core import registered
 
     with registered.skip_registration():
 
-        class Problems(tfds.core.GeneratorBasedBuilder):
-            """Problems with uid, question and reference; see r1_jax.data.tasks."""
+        class Prepared(tfds.core.GeneratorBasedBuilder):
+            """Records of r1_jax; see r1_jax.data."""
 
             VERSION = tfds.core.Version(path.name)
             name = path.parent.name
             code_path = None  # nothing is downloaded, so there are no checksums beside the code
 
             def _info(self):
-                text = tfds.features.Text()
-                features = {"uid": np.int32, "question": text, "reference": text}
+                kinds = {int: np.int32, str: tfds.features.Text()}
                 return tfds.core.DatasetInfo(
                     builder=self,
-                    features=tfds.features.FeaturesDict(features),
-                    description=json.dumps(settings, sort_keys=True),
+                    features=tfds.features.FeaturesDict(
+                        {name: kinds[kind] for name, kind in fields.items()}
+                    ),
+                    description=description,
                     disable_shuffling=True,  # files keep the order of the uids
                 )
 
             def _split_generators(self, dl_manager):
                 return {
-                    split: self._generate_examples(prompts) for split, prompts in splits.items()
+                    split: self._generate_examples(records) for split, records in splits.items()
                 }
 
-            def _generate_examples(self, prompts):
-                for prompt in prompts:
-                    yield (
-                        prompt.uid,
-                        {
-                            "uid": prompt.uid,
-                            "question": prompt.question,
-                            "reference": prompt.reference,
-                        },
-                    )
+            def _generate_examples(self, records):
+                for number, record in enumerate(records):
+                    yield number, dict(record)
 
     tfds.disable_progress_bar()
-    builder = Problems(data_dir=path.parent.parent, file_format="array_record")
+    builder = Prepared(data_dir=path.parent.parent, file_format="array_record")
     with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(sys.stderr):
         try:
             builder.download_and_prepare(download_dir=scratch)

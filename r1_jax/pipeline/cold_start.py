@@ -34,7 +34,7 @@ def run(
 def finish(
     workdir: pathlib.Path, kept: list[demonstrations.Demonstration], fate: dict[str, int]
 ) -> None:
-    """Writes the statistics, then the data: with the data the stage is done.
+    """Writes the statistics, then the data, for tfds and as JSON lines: with these it is done.
 
     Raises ValueError when nothing was kept, naming what became of the samples.
     """
@@ -43,4 +43,5 @@ def finish(
             f"{workdir}: no sample was kept ({fate}); draw more, or loosen the filters"
         )
     atomic.write(workdir / FATE, (json.dumps(fate, indent=2) + "\n").encode())
+    demonstrations.prepare(workdir, kept)
     demonstrations.write(workdir / DATA, kept)

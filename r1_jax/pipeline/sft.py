@@ -1,6 +1,5 @@
 """Supervised fine-tuning, the stage: a starting policy and demonstrations in, a policy out."""
 
-import hashlib
 import pathlib
 from functools import partial
 
@@ -16,7 +15,7 @@ WEIGHTS = "policy.safetensors"  # in the workdir of every stage that trains a po
 def run(
     config: experiment.ExperimentConfig, data: str | pathlib.Path, workdir: str | pathlib.Path
 ) -> pathlib.Path:
-    """Fine-tunes config.base on the JSONL file `data`, resuming; returns WORKDIR/policy.*.
+    """Fine-tunes config.base on `data` (demonstrations.read), resuming; returns WORKDIR/policy.*.
 
     The loss is on completions and their stop token. The tokenizer lies beside the weights.
     """
@@ -31,10 +30,15 @@ def run(
     )
     if num_long:
         logging.warning("%d demonstrations are longer than sft.row_length", num_long)
-    digest = hashlib.sha256(pathlib.Path(data).read_bytes()).hexdigest()
     workdir.mkdir(parents=True, exist_ok=True)
     atomic.write(path.with_suffix(".model"), tokens.model)  # first: with the weights it is done
     supervised.run(
-        config, config.sft, rows, workdir, path, claimed=config, parents={"data": digest}
+        config,
+        config.sft,
+        rows,
+        workdir,
+        path,
+        claimed=config,
+        parents={"data": demonstrations.digest(data)},
     )
     return path

@@ -1,5 +1,7 @@
 """Demonstrations: read as written, trained on the completion and its stop token alone."""
 
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -18,6 +20,19 @@ def test_what_is_written_is_read(tmp_path):
     demonstrations.write(path, SOME)
     assert demonstrations.read(path) == SOME
     assert len(path.read_text().splitlines()) == 2
+
+
+def test_the_same_is_a_tensorflow_datasets_data_set(tmp_path):
+    path = demonstrations.prepare(tmp_path, SOME[:1])
+    assert demonstrations.read(path) == SOME[:1]
+    assert demonstrations.prepare(tmp_path, SOME * 3) == path  # after a kill: made again
+    assert demonstrations.read(path) == SOME * 3
+    first = demonstrations.digest(path)
+    demonstrations.prepare(tmp_path, SOME)
+    assert demonstrations.digest(path) != first
+    file = tmp_path / "data.jsonl"
+    demonstrations.write(file, SOME)
+    assert demonstrations.digest(file) == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_ideal_answers_are_right_and_vote_and_others_are_not(loaded):
 
 def test_a_second_load_reads_the_same_files(loaded, monkeypatch):
     config, it = loaded
-    monkeypatch.setattr(sources, "_prepare", None)  # would raise if called
+    monkeypatch.setattr(sources, "prepare", None)  # would raise if called
     again = load.load(dataclasses.replace(config))
     assert list(again.splits["train"]) == list(it.splits["train"])
 
