@@ -110,6 +110,8 @@ def _shorten(config):
         config[name].sft.epochs = 1
     # A base that knows no answer has none that is better; it has shorter ones.
     config.preferences.judge = "r1_jax.data.tasks.general:briefer"
+    config.r1.preference = {"balance_lengths": False}  # which would drop what that judge says
+    config.reward_model.reward_model.held_out_share = 0.3
     config.reward_model.model = r1_zero_countdown.get_config().model
     config.reward_model.task.languages = ("en",)
     config.reward_model.reward_model.num_epochs = 1

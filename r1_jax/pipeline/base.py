@@ -54,15 +54,24 @@ def packed_rows(config: experiment.ExperimentConfig, tokens: text_tokenizer.Toke
     return packing.pack(rows, row_length=length, pad_id=tokens.pad_id)
 
 
+def weights_of(config: experiment.ExperimentConfig, workdir: pathlib.Path) -> pathlib.Path:
+    """Where `run` leaves the base, or the folder of `convert` that config.base is."""
+    given = assemble.project_path(config.base)
+    return given if config.base and given.is_dir() else workdir / "base.safetensors"
+
+
 def run(config: experiment.ExperimentConfig, workdir: str | pathlib.Path) -> pathlib.Path:
     """Trains tokenizer and base in `workdir`, resuming; returns the weights file, WORKDIR/base.*.
 
     The tokenizer lies beside the weights under the same name, where R1-Zero looks for it. A base
-    that is there already (config.base) is copied, and nothing is trained.
+    that is there already (config.base) is copied, and nothing is trained; a folder of `convert` is
+    too large for that and stays where it is: the path returned is its own.
     """
     workdir = pathlib.Path(workdir)
+    path = weights_of(config, workdir)
+    if path.is_dir():
+        return path
     r1_zero.same_run(workdir, config)
-    path = workdir / "base.safetensors"
     if path.exists():
         return path
     if config.base:

@@ -63,8 +63,8 @@ def stages(config: R1Config, workdir: pathlib.Path) -> list[stage.Stage]:
         general = dataclasses.replace(given.general_reward, path=str(weights.absolute()))
         return dataclasses.replace(given, general_reward=general)
 
-    base_weights = workdir / "base" / "base.safetensors"
-    small_weights = workdir / "student_base" / "base.safetensors"
+    base_weights = base.weights_of(config.base, workdir / "base")
+    small_weights = base.weights_of(config.student_base, workdir / "student_base")
     first_data = workdir / "cold_start" / cold_start.DATA
     second_data = workdir / "rejection_sampling" / cold_start.DATA
     pairs = workdir / "preferences" / preference_pairs.PAIRS

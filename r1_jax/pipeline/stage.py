@@ -64,6 +64,8 @@ def run(
 
 
 def _digest(path: pathlib.Path) -> str:
+    """Of a file's bytes; of a folder of weights its manifest's, which names every part's digest."""
+    path = path / "manifest.json" if path.is_dir() else path
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

@@ -76,3 +76,14 @@ def test_a_base_that_is_there_is_copied_and_not_trained(tmp_path):
     path = base.run(config, tmp_path / "base")
     assert path.read_bytes() == assemble.project_path(config.base).read_bytes()
     assert path.with_suffix(".model").exists() and base.run(config, tmp_path / "base") == path
+
+
+def test_a_folder_of_convert_stays_where_it_is(tmp_path):
+    given = tmp_path / "converted"
+    given.mkdir()
+    (given / "manifest.json").write_text("{}")
+    config = build.build(experiment.ExperimentConfig, {"base": str(given)})
+    assert base.run(config, tmp_path / "work") == given == base.weights_of(config, tmp_path)
+    assert not (tmp_path / "work").exists()
+    other = build.build(experiment.ExperimentConfig, {"base": "bases/countdown.safetensors"})
+    assert base.weights_of(other, tmp_path) == tmp_path / "base.safetensors"

@@ -32,7 +32,7 @@ def load(name: str) -> experiment.ExperimentConfig:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_it_builds_and_its_docstring_gives_command_and_hardware(path):
-    cls = r1.R1Config if path.stem.startswith("r1_tiny") else experiment.ExperimentConfig
+    cls = r1.R1Config if path.stem in ("r1_tiny", "r1_paper") else experiment.ExperimentConfig
     assert isinstance(build.build(cls, _get_config(path.stem)), cls)
     text = path.read_text()
     assert f"--config=configs/{path.name}" in text
@@ -51,6 +51,33 @@ def test_the_paper_s_numbers():
     assert config.sampling.temperature == 1.0
     assert grpo.response_limit(8199) == 32_768 and grpo.response_limit(8200) == 65_536
     assert config.reward.accuracy_weight == config.reward.format_weight
+
+
+def test_the_paper_s_numbers_of_every_stage():
+    """R1_FACTS 4.4 to 4.6 and 5: v2 B.4.2, 3.1, 3.2."""
+    config = build.build(r1.R1Config, _get_config("r1_paper"))
+    for tuned, rate, batch in (
+        (config.dev1, 5e-5, 128), (config.dev3, 5e-5, 128), (config.student, 6e-5, 64),
+    ):  # fmt: skip
+        assert (tuned.optim.learning_rate, tuned.optim.final_share) == (rate, 0.1)
+        assert (tuned.sft.batch_rows, tuned.sft.row_length, tuned.sft.epochs) == (batch, 32_768, 2)
+        assert tuned.optim.schedule == "cosine"
+    assert config.dev2.reward.language_weight == 1.0 and config.r1_zero.reward.language_weight == 0
+    judged = config.reward_model.reward_model
+    assert (judged.batch_size, judged.num_epochs, judged.max_tokens) == (256, 1, 8192)
+    assert judged.optim.learning_rate == 6e-6 and judged.kind == "pairwise"
+    assert (config.reward_model.preference.calls, config.reward_model.preference.min_margin) == (
+        4,
+        1,
+    )
+    last = config.r1
+    assert (last.sampling.temperature, last.general_reward.last_steps) == (0.7, 400)
+    assert abs(last.grpo.num_steps - 1700) < 16
+    assert (
+        config.r1_zero.model.experts.num_routed == 256 and config.r1_zero.model.latent.rank == 512
+    )
+    assert config.student_rl.optim.learning_rate == 2e-6
+    assert config.student.model.num_layers == config.student_rl.model.num_layers == 64
 
 
 def test_the_paper_s_protocol_of_evaluation():

@@ -71,3 +71,16 @@ def test_a_stage_made_from_another_parent_is_refused(chain):
     (path / "a" / stage.DONE).unlink()
     with pytest.raises(ValueError, match="b was made from another a than there is now"):
         run()
+
+
+def test_a_folder_of_weights_is_known_by_its_manifest(tmp_path):
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "manifest.json").write_text('{"digest": 1}')
+    stages = [stage.Stage("base", (), lambda: weights)]
+    stage.run(stages, tmp_path, first=None, only=None, say=lambda line: None)
+    first = json.loads((tmp_path / "base" / "done.json").read_text())["digest"]
+    (tmp_path / "base" / "done.json").unlink()
+    (weights / "manifest.json").write_text('{"digest": 2}')
+    stage.run(stages, tmp_path, first=None, only=None, say=lambda line: None)
+    assert json.loads((tmp_path / "base" / "done.json").read_text())["digest"] != first
