@@ -105,9 +105,8 @@ def _shorten(config):
         config[name].eval.num_samples = 4
     for name in ("cold_start", "rejection_sampling", "preferences"):
         config[name].num_prompts = 64
-    config.general_repeat = 1
-    for name in ("dev1", "dev3", "student"):
-        config[name].sft.epochs = 1
+    config.general_repeat = 2
+    config.dev1.sft.epochs = config.student.sft.epochs = 1
     # A base that knows no answer has none that is better; it has shorter ones.
     config.preferences.judge = "r1_jax.data.tasks.general:briefer"
     config.r1.preference = {"balance_lengths": False}  # which would drop what that judge says

@@ -29,27 +29,70 @@ def token_scores(
     """
     hidden_BTD, _ = transformer.forward(config, params, tokens_BT, position_BT, segment_BT)
     kernel_DV = heads.kernel(config, params)
-    B, T, D = hidden_BTD.shape
-    num_chunks = -(-(T - 1) // chunk)
-    pad = num_chunks * chunk - (T - 1)
-    hidden_BTD = jnp.pad(hidden_BTD[:, :-1], ((0, 0), (0, pad), (0, 0)))
-    target_BT = jnp.pad(tokens_BT[:, 1:], ((0, 0), (0, pad)))
 
-    @jax.checkpoint
-    def score(piece):
-        hidden_BCD, target_BC = piece
+    def score(hidden_BCD, target_BC):
         logits_BCV = adjust(heads.logits(hidden_BCD, kernel_DV))
         normalised_BCV = jax.nn.log_softmax(logits_BCV, axis=-1)
         logps_BC = jnp.take_along_axis(normalised_BCV, target_BC[:, :, None], axis=-1)[:, :, 0]
         return logps_BC, -jnp.sum(jnp.exp(normalised_BCV) * normalised_BCV, axis=-1)
 
-    pieces = (
-        hidden_BTD.reshape(B, num_chunks, chunk, D).swapaxes(0, 1),
-        target_BT.reshape(B, num_chunks, chunk).swapaxes(0, 1),
-    )
-    logps, entropy = jax.lax.map(score, pieces)
+    found = _by_chunk(score, (hidden_BTD[:, :-1], tokens_BT[:, 1:]), chunk)
+    return found[0], found[1]
+
+
+def divergences(
+    config: model_config.ModelConfig,
+    params: transformer.Params,
+    teacher_config: model_config.ModelConfig,
+    teacher_params: transformer.Params,
+    tokens_BT: jax.Array,
+    *,
+    temperature: float,
+    position_BT: jax.Array | None = None,
+    segment_BT: jax.Array | None = None,
+    chunk: int = CHUNK,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """(logps_BT, entropy_BT, divergence_BT) in float32 nats, as `token_scores` without adjustment.
+
+    divergence: KL(teacher || student) of the whole next-token distributions, both at `temperature`
+    (Hinton et al., arXiv:1503.02531), what the teacher would have the student say at t. The teacher
+    gets no gradient. Both have one vocabulary.
+    """
+    inputs = tokens_BT, position_BT, segment_BT
+    hidden_BTD, _ = transformer.forward(config, params, *inputs)
+    theirs_BTD, _ = transformer.forward(teacher_config, teacher_params, *inputs)
+    kernel_DV = heads.kernel(config, params)
+    their_kernel_DV = heads.kernel(teacher_config, teacher_params)
+
+    def score(hidden_BCD, theirs_BCD, target_BC):
+        logits_BCV = heads.logits(hidden_BCD, kernel_DV)
+        normalised_BCV = jax.nn.log_softmax(logits_BCV, axis=-1)
+        logps_BC = jnp.take_along_axis(normalised_BCV, target_BC[:, :, None], axis=-1)[:, :, 0]
+        entropy_BC = -jnp.sum(jnp.exp(normalised_BCV) * normalised_BCV, axis=-1)
+        their_logits_BCV = heads.logits(theirs_BCD, their_kernel_DV)
+        theirs_BCV = jax.lax.stop_gradient(jax.nn.log_softmax(their_logits_BCV / temperature))
+        ours_BCV = jax.nn.log_softmax(logits_BCV / temperature)
+        divergence_BC = jnp.sum(jnp.exp(theirs_BCV) * (theirs_BCV - ours_BCV), axis=-1)
+        return logps_BC, entropy_BC, divergence_BC
+
+    stopped_BTD = jax.lax.stop_gradient(theirs_BTD)
+    found = _by_chunk(score, (hidden_BTD[:, :-1], stopped_BTD[:, :-1], tokens_BT[:, 1:]), chunk)
+    return found[0], found[1], found[2]
+
+
+def _by_chunk(score, arrays, chunk: int):
+    """score(*pieces of `chunk` positions) -> arrays [B, C], over all of them; column 0 is 0."""
+    B, num_positions = arrays[0].shape[:2]
+    num_chunks = -(-num_positions // chunk)
+    pad = num_chunks * chunk - num_positions
+
+    def pieces(x):
+        padded = jnp.pad(x, ((0, 0), (0, pad), *((0, 0),) * (x.ndim - 2)))
+        return padded.reshape(B, num_chunks, chunk, *x.shape[2:]).swapaxes(0, 1)
+
+    found = jax.lax.map(jax.checkpoint(lambda piece: score(*piece)), tuple(map(pieces, arrays)))
 
     def whole(x):
-        return jnp.pad(x.swapaxes(0, 1).reshape(B, -1)[:, : T - 1], ((0, 0), (1, 0)))
+        return jnp.pad(x.swapaxes(0, 1).reshape(B, -1)[:, :num_positions], ((0, 0), (1, 0)))
 
-    return whole(logps), whole(entropy)
+    return tuple(map(whole, found))

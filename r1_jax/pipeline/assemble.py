@@ -12,6 +12,7 @@ import numpy as np
 from r1_jax.checkpoints import folder, weights
 from r1_jax.core import build, keys, types
 from r1_jax.interop import convert
+from r1_jax.models import config as model_config
 from r1_jax.models import critic, heads, scoring, transformer
 from r1_jax.pipeline import experiment
 from r1_jax.sampling import generate as sampling_generate
@@ -256,14 +257,47 @@ def make_critic(config: experiment.ExperimentConfig, mesh: jax.sharding.Mesh) ->
 
 
 def make_supervised_update(
-    config: experiment.ExperimentConfig, loop: supervised.SupervisedConfig, tx, shardings
+    config: experiment.ExperimentConfig,
+    loop: supervised.SupervisedConfig,
+    tokens: text_tokenizer.Tokenizer,
+    tx,
+    shardings,
 ):
-    """update(state, Packed) of next-token training, jitted; `shardings` of the state."""
-    update = train_step.make_update(
-        losses.make_next_token(config.model), tx, num_microbatches=loop.num_microbatches
-    )
-    whole = place.replicated(shardings.step.mesh)
-    return jax.jit(update, donate_argnums=0, out_shardings=(shardings, whole))
+    """update(state, Packed) of next-token training, jitted; `shardings` of the state.
+
+    With loop.teacher also of that policy's distributions, whose weights are an argument of the
+    traced function and not a part of it. Raises ValueError for a teacher with another tokenizer.
+    """
+    mesh = shardings.step.mesh
+    out = (shardings, place.replicated(mesh))
+    if not loop.teacher:
+        update = train_step.make_update(
+            losses.make_next_token(config.model), tx, num_microbatches=loop.num_microbatches
+        )
+        return jax.jit(update, donate_argnums=0, out_shardings=out)
+    loaded, manifest = weights.load_weights(project_path(loop.teacher))
+    if manifest["tokenizer_digest"] != tokens.digest:
+        raise ValueError(
+            f"sft.teacher={loop.teacher} speaks tokenizer {manifest['tokenizer_digest'][:12]}, the "
+            f"student {tokens.digest[:12]}; distributions can be compared over one vocabulary alone"
+        )
+    model = build.build(model_config.ModelConfig, manifest["config"]["model"])
+    boxed = jax.eval_shape(partial(transformer.init_boxed, model), keys.root(0))
+    teacher = jax.device_put(loaded, place.shardings(boxed, mesh))
+
+    def update_by(state, batch, teacher):
+        loss = losses.make_distillation(
+            config.model,
+            model,
+            teacher,
+            weight=loop.teacher_weight,
+            temperature=loop.teacher_temperature,
+        )
+        update = train_step.make_update(loss, tx, num_microbatches=loop.num_microbatches)
+        return update(state, batch)
+
+    traced = jax.jit(update_by, donate_argnums=0, out_shardings=out)
+    return lambda state, batch: traced(state, batch, teacher)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -45,7 +45,7 @@ def run(
         if latest is not None:
             state, _ = checkpoints.restore(latest, state)
         first_step = int(state.step)
-        update = assemble.make_supervised_update(config, loop, stage.tx, stage.shardings)
+        update = assemble.make_supervised_update(config, loop, tokens, stage.tx, stage.shardings)
         with (
             metrics_log.MetricsLog(workdir, first_step=first_step, required=ROW) as log,
             progress.Progress(num_steps, first_step=first_step) as bar,

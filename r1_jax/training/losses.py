@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from r1_jax.core import masked, types
 from r1_jax.data import packing
 from r1_jax.models import config as model_config
-from r1_jax.models import critic, scoring
+from r1_jax.models import critic, scoring, transformer
 from r1_jax.rl import diagnostics, kl, objectives
 from r1_jax.training import step
 
@@ -36,6 +36,44 @@ def make_next_token(model: model_config.ModelConfig) -> step.Loss:
         total = types.WeightedSum(-jnp.sum(logps_BT * batch.weight_BT), num_tokens)
         entropy = types.WeightedSum(jnp.sum(entropy_BT * batch.weight_BT), num_tokens)
         return step.LossOutput(total, {"entropy": entropy}, {}, {})
+
+    return loss
+
+
+def make_distillation(
+    model: model_config.ModelConfig,
+    teacher_model: model_config.ModelConfig,
+    teacher_params: transformer.Params,
+    *,
+    weight: float,
+    temperature: float,
+) -> step.Loss:
+    """loss(params, Packed): (1 - w) cross-entropy + w temperature^2 KL(teacher || student).
+
+    Logit distillation (arXiv:1503.02531): the teacher's whole distribution at every weighted token,
+    where DeepSeek-R1's distillation learns from its tokens alone. The square keeps the gradient's
+    size the same at any temperature.
+    """
+
+    def loss(params, batch: packing.Packed) -> step.LossOutput:
+        logps_BT, entropy_BT, divergence_BT = scoring.divergences(
+            model,
+            params,
+            teacher_model,
+            teacher_params,
+            batch.tokens_BT,
+            temperature=temperature,
+            position_BT=batch.position_BT,
+            segment_BT=batch.segment_BT,
+        )
+        num_tokens = jnp.sum(batch.weight_BT)
+
+        def mean(x_BT):
+            return types.WeightedSum(jnp.sum(x_BT * batch.weight_BT), num_tokens)
+
+        total_BT = weight * temperature**2 * divergence_BT - (1 - weight) * logps_BT
+        means = {"entropy": mean(entropy_BT), "teacher/divergence": mean(divergence_BT)}
+        return step.LossOutput(mean(total_BT), means, {}, {})
 
     return loss
 

@@ -22,11 +22,19 @@ class SupervisedConfig:
     row_length: int = 256  # tokens
     num_microbatches: int = 1
     storage: str = "float32"  # of the weights file that comes out
+    teacher: str = ""  # weights whose distributions are learnt beside the tokens; "" is none
+    teacher_weight: float = 0.5  # of the teacher's divergence; the rest is the tokens'
+    teacher_temperature: float = 1.0
 
     def __post_init__(self):
         for name in ("epochs", "batch_rows", "row_length", "num_microbatches"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if not 0 < self.teacher_weight <= 1 or self.teacher_temperature <= 0:
+            raise ValueError(
+                f"teacher_weight={self.teacher_weight} must be in (0, 1] and teacher_temperature="
+                f"{self.teacher_temperature} above 0"
+            )
         if self.batch_rows % self.num_microbatches:
             raise ValueError(
                 f"batch_rows={self.batch_rows} does not split into num_microbatches="

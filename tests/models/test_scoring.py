@@ -167,3 +167,38 @@ def test_rows_of_one_or_two_tokens(length):
     tokens_BT = _tokens(length=length)
     logps_BT, entropy_BT = jax.eval_shape(chunked, tiny.params(), tokens_BT)
     assert logps_BT.shape == entropy_BT.shape == (B, length)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_divergences_are_those_of_whole_distributions_and_the_teacher_gets_no_gradient(temperature):
+    tokens_BT = _tokens()
+    student, teacher = tiny.params(MODEL), jax.tree.map(lambda x: 1.3 * x, tiny.params(MODEL))
+
+    def found(student, teacher):
+        return scoring.divergences(
+            MODEL, student, MODEL, teacher, tokens_BT, temperature=temperature, chunk=4
+        )
+
+    logps_BT, entropy_BT, divergence_BT = tiny.jit(found)(student, teacher)
+    same = scoring.token_scores(MODEL, student, tokens_BT, adjust=lambda logits: logits)
+    np.testing.assert_allclose(logps_BT, same[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(entropy_BT, same[1], rtol=1e-4, atol=1e-5)
+    p_BTV, q_BTV = (
+        jax.nn.log_softmax(
+            transformer.forward(MODEL, params, tokens_BT)[0]
+            @ heads.kernel(MODEL, params)
+            / temperature
+        )
+        for params in (teacher, student)
+    )
+    expected_BT = np.sum(np.exp(p_BTV) * (p_BTV - q_BTV), axis=-1)[:, :-1]
+    np.testing.assert_allclose(divergence_BT[:, 1:], expected_BT, rtol=1e-3, atol=1e-5)
+    assert np.all(divergence_BT[:, 0] == 0) and divergence_BT[:, 1:].min() > 1e-5
+    np.testing.assert_allclose(tiny.jit(found)(student, student)[2], 0.0, atol=1e-5)
+
+    def total(student, teacher):
+        return jnp.sum(found(student, teacher)[2])
+
+    ours, theirs = tiny.jit(jax.grad(total, argnums=(0, 1)))(student, teacher)
+    assert any(np.abs(x).max() > 1e-3 for x in jax.tree.leaves(ours))
+    assert all(not np.any(x) for x in jax.tree.leaves(theirs))

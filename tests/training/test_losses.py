@@ -275,3 +275,26 @@ def test_next_token_loss_is_the_mean_over_weighted_tokens(monkeypatch):
     assert float(out.means["entropy"].total) == 6.0
     np.testing.assert_array_equal(seen["segment_BT"], rows.segment_BT)
     np.testing.assert_array_equal(seen["position_BT"], rows.position_BT)
+
+
+def test_distillation_weighs_tokens_and_teacher(monkeypatch):
+    rng = np.random.default_rng(3)
+    logps_BT, divergence_BT = np.float32(rng.normal(-2, 1, (2, 4))), np.float32(rng.random((2, 4)))
+    seen = {}
+
+    def divergences(model, params, teacher_model, teacher_params, tokens_BT, **others):
+        seen.update(others, teacher=teacher_params)
+        return logps_BT, np.ones((2, 4), np.float32), divergence_BT
+
+    monkeypatch.setattr(scoring, "divergences", divergences)
+    weight_BT = np.array([[0, 1, 1, 0], [0, 0, 1, 0.5]], np.float32)
+    whole = np.zeros((2, 4), np.int32)
+    rows = packing.Packed(tokens_BT=whole, segment_BT=whole, position_BT=whole, weight_BT=weight_BT)
+    loss = losses.make_distillation(None, None, "theirs", weight=0.25, temperature=2.0)
+    out = loss({}, rows)
+    expected_BT = 0.25 * 4 * divergence_BT - 0.75 * logps_BT
+    np.testing.assert_allclose(out.loss.total, np.sum(expected_BT * weight_BT), rtol=1e-5)
+    assert float(out.loss.weight) == 3.5 and seen["temperature"] == 2.0
+    assert seen["teacher"] == "theirs"
+    divergence = out.means["teacher/divergence"]
+    np.testing.assert_allclose(divergence.total, np.sum(divergence_BT * weight_BT), rtol=1e-5)
