@@ -14,6 +14,7 @@ import pytest
 from r1_jax.checkpoints import folder as weights_folder
 from r1_jax.checkpoints import weights
 from r1_jax.core import build, keys, trees
+from r1_jax.data import packing
 from r1_jax.interop import convert
 from r1_jax.models import transformer
 from r1_jax.pipeline import assemble, experiment
@@ -21,7 +22,7 @@ from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
 from r1_jax.text import hf_tokenizer
 from r1_jax.text import tokenizer as text_tokenizer
-from r1_jax.training import losses, optim
+from r1_jax.training import losses, optim, supervised
 from tests.interop import tiny
 
 MODEL = {
@@ -362,3 +363,29 @@ def test_moments_of_any_optimiser_lie_like_their_parameters():
     assert state.opt_state[0].trace["a"]["w"].sharding.is_equivalent_to(sharding, 1)
     assert shardings.params["a"]["w"] == sharding
     assert dataclasses.is_dataclass(shardings)
+
+
+def test_a_teacher_is_learnt_from_and_one_with_another_vocabulary_is_refused(folder):
+    config = _base(folder, mesh__fsdp=2)
+    stage = assemble.setup(config, 1)
+    loop = supervised.SupervisedConfig(
+        batch_rows=8, row_length=16, teacher=config.base, teacher_weight=0.5
+    )
+    rows = packing.pack(
+        [list(range(3, 15)) for _ in range(8)], row_length=16, pad_id=stage.tokens.pad_id
+    )
+    with meshes.activate(stage.mesh):
+        update = assemble.make_supervised_update(
+            config, loop, stage.tokens, stage.tx, stage.shardings
+        )
+        plain = assemble.make_supervised_update(
+            config, dataclasses.replace(loop, teacher=""), stage.tokens, stage.tx, stage.shardings
+        )
+        other = jax.tree.map(lambda x: x.copy(), stage.state)
+        _, metrics = update(stage.state, assemble.put(rows, stage.mesh))
+        _, alone = plain(other, assemble.put(rows, stage.mesh))
+    assert abs(float(metrics["teacher/divergence"])) < 1e-5  # it is its own teacher
+    assert float(metrics["loss"]) == pytest.approx(0.5 * float(alone["loss"]), rel=1e-4)
+    stranger = text_tokenizer.SentencePieceTokenizer(folder / "other.model")
+    with pytest.raises(ValueError, match="over one vocabulary alone"):
+        assemble.make_supervised_update(config, loop, stranger, stage.tx, stage.shardings)
