@@ -39,7 +39,7 @@ def get_config(variant="full"):
     config.dev3 = _tuned(epochs=3)
 
     config.preferences = {
-        "num_prompts": 384,
+        "num_prompts": 376,
         "num_samples": 8,
         "judge": "r1_jax.data.tasks.general:better",
     }

@@ -15,6 +15,7 @@ from r1_jax.checkpoints import weights
 from r1_jax.cli import main
 from r1_jax.core import build, trees
 from r1_jax.data import demonstrations
+from r1_jax.data.tasks import general
 from r1_jax.pipeline import r1
 
 PAPER = ("r1_zero", "cold_start", "dev1", "dev2", "rejection_sampling", "dev3", "r1")
@@ -45,6 +46,14 @@ def test_both_fine_tunings_start_from_the_base_and_not_from_the_policy_before(co
 @pytest.mark.parametrize("variant", ["full", "smoke"])
 def test_the_configuration_builds(variant):
     assert build.build(r1.R1Config, r1_tiny.get_config(variant)).dev2.reward.language_weight == 1
+
+
+@pytest.mark.parametrize("variant", ["full", "smoke"])
+def test_there_are_as_many_problems_as_stages_ask_for(variant):
+    config = build.build(r1.R1Config, r1_tiny.get_config(variant))
+    assert config.preferences.num_prompts <= len(general.problems(0)["train"])
+    for choice in (config.cold_start, config.rejection_sampling):
+        assert choice.num_prompts <= config.r1_zero.task.num_train
 
 
 def test_a_stage_whose_parents_are_not_done_is_one_line(tmp_path, capsys):
