@@ -17,6 +17,7 @@ from r1_jax.pipeline import (
     stage,
     standing,
 )
+from r1_jax.sampling import logits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +38,9 @@ class R1Config:
     student: experiment.ExperimentConfig  # its fine-tuning on Dev3's data: distillation
     student_rl: experiment.ExperimentConfig  # RL on the same small base, for comparison
     general_repeat: int = 1  # times that the general requests stand in Dev3's data
+    standing: logits.SamplingConfig = dataclasses.field(  # of the last table: the paper's (v1 3)
+        default_factory=lambda: logits.SamplingConfig(temperature=0.6, top_p=0.95)
+    )
     seed: int = 0  # of every stage but the bases, in the place of its own
 
 
@@ -147,6 +151,6 @@ def stages(config: R1Config, workdir: pathlib.Path) -> list[stage.Stage]:
         stage.Stage(
             "standing",
             ("r1_zero", "dev1", "dev2", "dev3", "r1", "student", "student_rl"),
-            lambda: standing.run(models, workdir / "standing"),
+            lambda: standing.run(models, config.standing, workdir / "standing"),
         ),
     ]

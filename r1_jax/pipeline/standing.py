@@ -17,25 +17,29 @@ from r1_jax.metrics import clock as metrics_clock
 from r1_jax.pipeline import assemble, experiment, r1_zero
 from r1_jax.pipeline import score as scoring
 from r1_jax.rewards import combine, extract, language
+from r1_jax.sampling import logits
 from r1_jax.sharding import mesh as meshes
 
 TABLE = "table.json"
 
 
 def run(
-    models: Mapping[str, tuple[experiment.ExperimentConfig, pathlib.Path]], workdir: pathlib.Path
+    models: Mapping[str, tuple[experiment.ExperimentConfig, pathlib.Path]],
+    sampling: logits.SamplingConfig,
+    workdir: pathlib.Path,
 ) -> pathlib.Path:
     """Measures each model (its configuration, its weights) on reasoning and on general requests.
 
-    Writes a row a model to WORKDIR/table.json, whose path is returned, and every sample to
-    WORKDIR/MODEL.jsonl. A model that was measured is not measured again.
+    All are sampled alike, whatever they were trained with. Writes a row a model to
+    WORKDIR/table.json, whose path is returned, and every sample to WORKDIR/MODEL.jsonl. A model
+    that was measured is not measured again.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     rows = []
     for name, (config, path) in models.items():
         cache = workdir / f"{name.replace(' ', '_')}.jsonl"
         if not cache.exists():
-            given = dataclasses.replace(config, base=str(path.absolute()))
+            given = dataclasses.replace(config, base=str(path.absolute()), sampling=sampling)
             row, samples = measure(given)
             lines = [row | {"model": name}, *samples]
             text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)

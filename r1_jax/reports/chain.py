@@ -11,7 +11,7 @@ from r1_jax.reports import completions, emergence, figures, markup, page, plot, 
 
 _NUM_STORIES = 3
 _HOW = (
-    "Held-out problems, sampled as the runs' evaluations are. In brackets: 95% over problems. "
+    "Held-out problems, every model sampled alike. In brackets: 95% over problems. "
     "language: mean share of the thinking's words in the question's language; readable: share of "
     "completions that pass the filters of cold-start data; general: requests that are no "
     "reasoning, held out too."
