@@ -14,3 +14,9 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
+
+
+def pytest_collection_modifyitems(items):
+    """Files that kill and restart whole runs come first: begun last, one worker would wait."""
+    killing = {item.path for item in items if item.get_closest_marker("kill")}
+    items.sort(key=lambda item: item.path not in killing)
