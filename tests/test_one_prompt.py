@@ -68,7 +68,8 @@ def programs():
     lengths = (20, 16 + RESPONSE)
     cuts = by_length.cuts(lengths)
     score = lambda p, t: scoring.token_scores(MODEL, p, t, adjust=adjust)[0]  # noqa: E731
-    logps = jax.jit(by_length.make_logps(score, 1, lengths))
+    traced = jax.jit(by_length.make_logps(score, 1, lengths))
+    logps = lambda params, rollouts: traced(params, by_length.Rows.of(rollouts))  # noqa: E731
     return grpo.Programs(
         generate=jax.jit(
             generate.make_generate(
@@ -76,7 +77,8 @@ def programs():
                 stop_ids=TOKENS.stop_ids, pad_id=TOKENS.pad_id,
             )
         ),
-        logps=lambda params, rollouts: logps(params, by_length.Rows.of(rollouts)),
+        logps=logps,
+        reference_logps=logps,
         update=jax.jit(by_length.make_update(train_step.make_update(loss, tx, cuts=cuts))),
         mix=lambda reference, params: params,
     ), tx  # fmt: skip
@@ -140,7 +142,7 @@ def test_a_prompt_s_way(programs, params, tmp_path, monkeypatch):
     )
 
     # rl/advantages > PolicyBatch: the very arrays that were sampled
-    reference = programs.logps(params, rollouts)
+    reference = programs.reference_logps(params, rollouts)
     rows, facts = rollout.policy_batch(CONFIG, rollouts, scored.scores, reference, None, RESPONSE)
     assert rows.tokens_BT is rollouts.tokens_BT
     assert rows.behavior_logps_BT is rollouts.logps_BT and rows.length_B is rollouts.length_B

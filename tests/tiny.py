@@ -271,7 +271,7 @@ def run(
         config,
         state,
         params if config.kl_coef else None,
-        grpo.Programs(sample, logps, updated, mix),
+        grpo.Programs(sample, logps, logps, updated, mix),
         hooks,
         seed=seed,
         clock=metrics_clock.Clock(),

@@ -174,10 +174,12 @@ def make_programs(
     tokens: text_tokenizer.Tokenizer,
     tx,
     shardings: Any,
+    reference_model: model_config.ModelConfig | None = None,
 ) -> grpo.Programs:
     """The loop's jitted functions; `shardings` of the state, so that it never moves.
 
-    With config.ppo the update is of policy and critic.
+    With config.ppo the update is of policy and critic. reference_model: where it is not the
+    policy's own.
     """
     rows_that_split(config, mesh)
     adjust = partial(sampling_logits.adjust, config.sampling)
@@ -202,18 +204,23 @@ def make_programs(
         of_critic = train_step.make_update(distance, critic_optimizer(config), **pieces)
         update = actor_critic.make_update(update, of_critic)
     update = by_length.make_update(update)
-    logps = by_length.make_logps(
-        lambda params, tokens_BT: scoring.token_scores(
-            config.model, params, tokens_BT, adjust=adjust
-        )[0],
-        config.grpo.num_minibatches * num_microbatches,
-        lengths,
-    )
     rows = place.batch_sharding(mesh)
+
+    def make_logps(model: model_config.ModelConfig):
+        logps = by_length.make_logps(
+            lambda params, tokens_BT: scoring.token_scores(model, params, tokens_BT, adjust=adjust)[
+                0
+            ],
+            config.grpo.num_minibatches * num_microbatches,
+            lengths,
+        )
+        traced = jax.jit(logps, out_shardings=rows)
+        return lambda params, rollouts: traced(params, put(by_length.Rows.of(rollouts), mesh))
+
+    logps = make_logps(config.model)
     traced_update = jax.jit(
         update, donate_argnums=0, out_shardings=(shardings, place.replicated(mesh))
     )
-    traced_logps = jax.jit(logps, out_shardings=rows)
     mix = config.grpo.reference_mix
     traced_mix = jax.jit(
         lambda reference, params: jax.tree.map(
@@ -224,7 +231,8 @@ def make_programs(
 
     return grpo.Programs(
         generate=make_generate(config, mesh, tokens, config.grpo.group_size),
-        logps=lambda params, rollouts: traced_logps(params, put(by_length.Rows.of(rollouts), mesh)),
+        logps=logps,
+        reference_logps=make_logps(reference_model) if reference_model else logps,
         update=lambda state, batch, order: traced_update(
             state, put(batch, mesh), jnp.asarray(order)
         ),
@@ -275,15 +283,7 @@ def make_supervised_update(
             losses.make_next_token(config.model), tx, num_microbatches=loop.num_microbatches
         )
         return jax.jit(update, donate_argnums=0, out_shardings=out)
-    loaded, manifest = weights.load_weights(project_path(loop.teacher))
-    if manifest["tokenizer_digest"] != tokens.digest:
-        raise ValueError(
-            f"sft.teacher={loop.teacher} speaks tokenizer {manifest['tokenizer_digest'][:12]}, the "
-            f"student {tokens.digest[:12]}; distributions can be compared over one vocabulary alone"
-        )
-    model = build.build(model_config.ModelConfig, manifest["config"]["model"])
-    boxed = jax.eval_shape(partial(transformer.init_boxed, model), keys.root(0))
-    teacher = jax.device_put(loaded, place.shardings(boxed, mesh))
+    model, teacher, _ = load_teacher(loop.teacher, mesh, tokens)
 
     def update_by(state, batch, teacher):
         loss = losses.make_distillation(
@@ -298,6 +298,24 @@ def make_supervised_update(
 
     traced = jax.jit(update_by, donate_argnums=0, out_shardings=out)
     return lambda state, batch: traced(state, batch, teacher)
+
+
+def load_teacher(
+    path: str, mesh: jax.sharding.Mesh, tokens: text_tokenizer.Tokenizer
+) -> tuple[model_config.ModelConfig, Any, str]:
+    """(model, parameters on the mesh, digest) of a policy to learn from, of any size.
+
+    Raises ValueError for one with another tokenizer than the student's.
+    """
+    loaded, manifest = weights.load_weights(project_path(path))
+    if manifest["tokenizer_digest"] != tokens.digest:
+        raise ValueError(
+            f"teacher={path} speaks tokenizer {manifest['tokenizer_digest'][:12]}, the "
+            f"student {tokens.digest[:12]}; distributions can be compared over one vocabulary alone"
+        )
+    model = build.build(model_config.ModelConfig, manifest["config"]["model"])
+    boxed = jax.eval_shape(partial(transformer.init_boxed, model), keys.root(0))
+    return model, jax.device_put(loaded, place.shardings(boxed, mesh)), manifest["digest"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -60,10 +60,14 @@ class ExperimentConfig:
     """One experiment. `seed` moves sampling, minibatches and data order; the base is a file.
 
     ppo: None is GRPO; with it, a critic in the place of the group's comparison.
+    teacher: the reference policy is this one, of any size: on-policy distillation (arXiv:2306.13649
+    with the reverse divergence). The student samples, every token's divergence from the teacher is
+    what it pays: grpo.kl_estimator="k2" has that divergence's gradient, k3 another one.
     """
 
     seed: int = 0
     base: str = ""  # weights (file, or folder of `convert`), from the project; "" starts at random
+    teacher: str = ""  # weights file of RL's reference policy; "": the policy's own beginning
     task: load.TaskConfig = dataclasses.field(default_factory=load.TaskConfig)
     tags: chat.Tags = dataclasses.field(default_factory=chat.Tags)
     tokenizer: TokenizerConfig = dataclasses.field(default_factory=TokenizerConfig)
@@ -97,6 +101,12 @@ class ExperimentConfig:
     checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
 
     def __post_init__(self):
+        if self.teacher and (not self.grpo.kl_coef or self.grpo.reference_every):
+            raise ValueError(
+                f"teacher={self.teacher!r} is the reference of every update: grpo.kl_coef="
+                f"{self.grpo.kl_coef} must be above 0 and grpo.reference_every="
+                f"{self.grpo.reference_every} must be 0"
+            )
         if self.ppo is not None and self.grpo.advantage != switches.GRPOConfig.advantage:
             raise ValueError(
                 f"grpo.advantage={self.grpo.advantage!r} would change nothing: with ppo, "

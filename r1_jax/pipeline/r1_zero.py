@@ -122,7 +122,15 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
         task.splits["train"], batch_size=cfg.prompts_per_rollout, seed=config.seed
     )
     state = stage.state
-    reference = jax.tree.map(lambda x: x.copy(), state.params) if cfg.kl_coef else None
+    reference, reference_model, parents = None, None, stage.parents
+    if config.teacher:
+        reference_model, reference, digest = assemble.load_teacher(
+            config.teacher, stage.mesh, stage.tokens
+        )
+        parents = parents | {"teacher": digest}
+    elif cfg.kl_coef:
+        reference = jax.tree.map(lambda x: x.copy(), state.params)
+    is_kept = reference is not None and not config.teacher  # with the checkpoints
     latest = checkpoints.latest_step()
     host = {
         "batches": prompts.state(),
@@ -132,10 +140,10 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
         "tokenizer": base64.b64encode(stage.tokens.model).decode(),
     }
     if latest is not None:
-        like = {"state": state} | ({"reference": reference} if cfg.kl_coef else {})
+        like = {"state": state} | ({"reference": reference} if is_kept else {})
         arrays, host = checkpoints.restore(latest, like)
         same_source(checkpoints.path(latest), host, config, stage.tokens)
-        state, reference = arrays["state"], arrays.get("reference")
+        state, reference = arrays["state"], arrays.get("reference", reference)
         prompts.restore(host["batches"])
         logging.info("going on from step %d in %s", latest, workdir)
     first_step = int(state.step)
@@ -145,7 +153,9 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
             return False  # else it was killed in its last evaluation
 
     clock = metrics_clock.Clock(host["seconds"])
-    compiled = assemble.make_programs(config, stage.mesh, stage.tokens, stage.tx, stage.shardings)
+    compiled = assemble.make_programs(
+        config, stage.mesh, stage.tokens, stage.tx, stage.shardings, reference_model
+    )
     scorer = scoring.Scorer(
         task,
         config.reward,
@@ -189,7 +199,7 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
         record = manifest.collect(
             seed=seed,
             config=build.to_dict(config),
-            parents=stage.parents,
+            parents=parents,
             seconds=clock.totals(),
         )
         record |= {"preflight": host["preflight"], "sandbox": equipped.level}
@@ -249,7 +259,7 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
             if not (crossed or step >= cfg.num_steps):
                 return
             with clock.phase("save"):
-                arrays = {"state": state} | ({} if reference is None else {"reference": reference})
+                arrays = {"state": state} | ({"reference": reference} if is_kept else {})
                 host.update(batches=prompts.state(), seconds=clock.totals())
                 checkpoints.save(step, arrays, host)
             write_manifest()

@@ -58,6 +58,12 @@ def leave_one_out(reward_PG: jax.Array, valid_PG: jax.Array) -> jax.Array:
     return _deviation(reward_PG.astype(jnp.float32), valid_PG) * scale_P[:, None]
 
 
+def none(reward_PG: jax.Array, valid_PG: jax.Array) -> jax.Array:
+    """0 for every completion: rewards are only looked at, as in pure on-policy distillation."""
+    _check_group_size(reward_PG)
+    return jnp.zeros_like(reward_PG, jnp.float32)
+
+
 def zero_spread(
     reward_PG: jax.Array, valid_PG: jax.Array, tolerance: float = TOLERANCE
 ) -> jax.Array:

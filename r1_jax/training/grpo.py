@@ -24,6 +24,7 @@ class Programs(NamedTuple):
 
     generate: Callable[..., types.Rollouts]  # (params, PromptBatch, key, step, limit)
     logps: Callable[[Any, types.Rollouts], jax.Array]  # (params, rollouts) -> logps_BT
+    reference_logps: Callable[[Any, types.Rollouts], jax.Array]  # the same, of the reference
     update: Callable[..., tuple[train_state.TrainState, dict[str, jax.Array]]]
     mix: Callable[[Any, Any], Any]  # (reference, params) -> new reference
 
@@ -68,7 +69,7 @@ def train(
         with clock.phase("reference"):
             reference_logps = old_logps = None
             if reference is not None:
-                reference_logps = programs.logps(reference, rollouts)
+                reference_logps = programs.reference_logps(reference, rollouts)
             if config.importance_cap:
                 old_logps = programs.logps(state.params, rollouts)
             finished = scored()  # graded while the device scored

@@ -50,7 +50,7 @@ def train(
         with clock.phase("reference"):
             reference_logps = old_logps = None
             if reference is not None:
-                reference_logps = programs.logps(reference, rollouts)
+                reference_logps = programs.reference_logps(reference, rollouts)
             if config.importance_cap:
                 old_logps = programs.logps(state.params, rollouts)
             values = critic.values(state.critic.params, rollouts)  # before any update, as GAE asks

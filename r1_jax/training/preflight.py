@@ -64,7 +64,8 @@ def check(
         ),
         "gap": float(gap),
     }
-    learns = measured["gap"] <= config.gap_bound and measured["zero_spread_share"] < 1
+    has_signal = measured["zero_spread_share"] < 1 or config.advantage == "none"
+    learns = measured["gap"] <= config.gap_bound and has_signal
     if not learns:
         why = diagnostics.explain_flat(
             **measured, gap_bound=config.gap_bound, gradient_norm=1.0, entropy=1.0

@@ -17,6 +17,7 @@ ADVANTAGES = {
     "zscore": advantages.zscore,
     "mean_only": advantages.mean_only,
     "leave_one_out": advantages.leave_one_out,
+    "none": advantages.none,
 }
 
 

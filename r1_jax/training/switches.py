@@ -12,7 +12,8 @@ class GRPOConfig(losses.PolicyLossConfig):
     num_minibatches completions; defaults are the paper's (R1_FACTS 1.3) where it gives a number.
 
     advantage: A_i = (r_i - mean(r)) / std(r), "zscore" (Eq. 3); r_i - mean(r), "mean_only" (Dr.
-    GRPO, arXiv:2503.20783); r_i - mean(r without r_i), "leave_one_out" (RLOO, arXiv:2402.14740).
+    GRPO, arXiv:2503.20783); r_i - mean(r without r_i), "leave_one_out" (RLOO, arXiv:2402.14740);
+    0, "none", which leaves the divergence from the reference alone (on-policy distillation).
     reference_every: updates between refreshes of the reference, 0 for never; then
     reference <- reference_mix * policy + (1 - reference_mix) * reference: 1 copies, less is an EMA.
     truncated: what a completion cut off at the limit gets: reward 0, no part in the loss ("mask"),
@@ -29,7 +30,7 @@ class GRPOConfig(losses.PolicyLossConfig):
     num_minibatches: int = 16
     inner_epochs: int = 1
     num_microbatches: int = 1  # pieces a minibatch is cut into to bound memory; same gradient
-    advantage: Literal["zscore", "mean_only", "leave_one_out"] = "zscore"
+    advantage: Literal["zscore", "mean_only", "leave_one_out", "none"] = "zscore"
     reference_every: int = 400
     reference_mix: float = 1.0
     truncated: Literal["zero_reward", "mask", "soft_penalty"] = "zero_reward"
@@ -71,6 +72,11 @@ class GRPOConfig(losses.PolicyLossConfig):
                 f"num_steps={self.num_steps} is not a multiple of num_minibatches * inner_epochs = "
                 f"{self.updates_per_rollout}, the updates of one rollout; use "
                 f"{-(-self.num_steps // self.updates_per_rollout) * self.updates_per_rollout}"
+            )
+        if self.advantage == "none" and not self.kl_coef:
+            raise ValueError(
+                "advantage='none' and kl_coef=0 leave nothing to learn from; set kl_coef above 0 "
+                "(on-policy distillation from the reference) or choose another advantage"
             )
         if not 0 < self.reference_mix <= 1:
             raise ValueError(f"reference_mix={self.reference_mix} must lie in (0, 1]; 1 copies")

@@ -23,6 +23,8 @@ from r1_jax.training import actor_critic, grpo, optim, ppo, switches
 from r1_jax.training import state as train_state
 from tests import tiny, toy_rewards
 
+TEACHER = {"table": jnp.array([-1.0, 0.0, 2.0, 0.0, 0.5, 1.5])}
+
 PIECES = (
     " <think> hm </think>",
     " <answer> good </answer>",
@@ -127,7 +129,10 @@ class Toy:
 
         return generate
 
-    def make_programs(self, config, mesh, tokens, tx, shardings) -> grpo.Programs:
+    def load_teacher(self, path, mesh, tokens):
+        return None, jax.device_put(TEACHER, place.replicated(mesh)), "t" * 64
+
+    def make_programs(self, config, mesh, tokens, tx, shardings, reference_model) -> grpo.Programs:
         same = {"num_steps": 8, "gap_bound": 0.05, "max_prompt": 4}  # nothing to the update
         update = _update(dataclasses.replace(config.grpo, **same), config.optim, config.ppo)
         mix = config.grpo.reference_mix
@@ -136,11 +141,13 @@ class Toy:
             self.before("update", int(state.step))
             return update(state, jax.tree.map(jnp.asarray, batch), jnp.asarray(rows))
 
+        def logps(params, rollouts):
+            return tiny.token_scores(None, params, rollouts.tokens_BT, adjust=lambda x: x)[0]
+
         return grpo.Programs(
             self.make_generate(config, mesh, tokens, config.grpo.group_size),
-            lambda params, rollouts: tiny.token_scores(
-                None, params, rollouts.tokens_BT, adjust=lambda logits: logits
-            )[0],
+            logps,
+            logps,
             updated,
             partial(jax.tree.map, lambda r, p: mix * p + (1 - mix) * r),
         )
@@ -152,7 +159,14 @@ def toy(monkeypatch) -> Toy:
     toy = Toy()
     tiny.patch(monkeypatch)
     monkeypatch.setattr(load, "load", lambda config: toy.task)
-    for name in ("setup", "add_critic", "make_critic", "make_generate", "make_programs"):
+    for name in (
+        "setup",
+        "load_teacher",
+        "add_critic",
+        "make_critic",
+        "make_generate",
+        "make_programs",
+    ):
         monkeypatch.setattr(assemble, name, getattr(toy, name))
     save, evaluate = store.Store.save, r1_zero.evaluation.evaluate
 

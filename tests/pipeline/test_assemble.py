@@ -16,13 +16,14 @@ from r1_jax.checkpoints import weights
 from r1_jax.core import build, keys, trees
 from r1_jax.data import packing
 from r1_jax.interop import convert
-from r1_jax.models import transformer
+from r1_jax.models import config as model_config
+from r1_jax.models import scoring, transformer
 from r1_jax.pipeline import assemble, experiment
 from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
 from r1_jax.text import hf_tokenizer
 from r1_jax.text import tokenizer as text_tokenizer
-from r1_jax.training import losses, optim, supervised
+from r1_jax.training import by_length, losses, optim, supervised
 from tests.interop import tiny
 
 MODEL = {
@@ -389,3 +390,32 @@ def test_a_teacher_is_learnt_from_and_one_with_another_vocabulary_is_refused(fol
     stranger = text_tokenizer.SentencePieceTokenizer(folder / "other.model")
     with pytest.raises(ValueError, match="over one vocabulary alone"):
         assemble.make_supervised_update(config, loop, stranger, stage.tx, stage.shardings)
+
+
+def test_a_teacher_of_another_size_scores_as_the_reference(folder):
+    config = _base(folder, grpo__num_minibatches=1, grpo__prompts_per_rollout=4,
+                   grpo__group_size=2, grpo__max_prompt=8, grpo__max_response=8,
+                   mesh__fsdp=2, mesh__tensor=2)  # fmt: skip
+    bigger = build.build(model_config.ModelConfig, MODEL | {"num_layers": 2, "mlp_dim": 24})
+    record = {"commit": "c", "config": {"model": build.to_dict(bigger)}, "seed": 6}
+    stage = assemble.setup(config, 1)
+    record["tokenizer_digest"] = stage.tokens.digest
+    params = transformer.init(bigger, keys.root(6))
+    weights.save_weights(folder / "bigger.safetensors", params, record)
+    tokens_BT = np.arange(8 * 16, dtype=np.int32).reshape(8, 16) % 300
+    lengths_B = np.full(8, 8, np.int32)
+    rows = by_length.Rows(tokens_BT, lengths_B, lengths_B)
+    with meshes.activate(stage.mesh):
+        model, teacher, _ = assemble.load_teacher(
+            str(folder / "bigger.safetensors"), stage.mesh, stage.tokens
+        )
+        programs = assemble.make_programs(
+            config, stage.mesh, stage.tokens, stage.tx, stage.shardings, model
+        )
+        found_BT = programs.reference_logps(teacher, rows)
+        expected_BT, _ = scoring.token_scores(
+            bigger, params, jnp.asarray(tokens_BT), adjust=lambda logits: logits
+        )
+        ours_BT = programs.logps(stage.state.params, rows)
+    np.testing.assert_allclose(found_BT, expected_BT, rtol=1e-4, atol=1e-5)
+    assert np.abs(np.asarray(ours_BT) - np.asarray(found_BT)).max() > 0.05

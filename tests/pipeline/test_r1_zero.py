@@ -4,15 +4,17 @@ import dataclasses
 import json
 import re
 
+import jax
 import jax.numpy as jnp
 import pytest
 
 from r1_jax.checkpoints import store
+from r1_jax.core import trees
 from r1_jax.metrics import names
 from r1_jax.pipeline import r1_zero
 from r1_jax.training import state as train_state
 from r1_jax.training import switches
-from tests.pipeline.conftest import files, final_digest, rows, toy_task
+from tests.pipeline.conftest import TEACHER, files, final_digest, rows, toy_task
 
 
 class Killed(BaseException):
@@ -32,7 +34,8 @@ def kill_at(phase: str, at: int):
 def like(toy, **changes):
     config = toy.config(**changes)
     state = toy.add_critic(config, toy.setup(config, 8)).state
-    return {"state": state, "reference": state.params} if config.grpo.kl_coef else {"state": state}
+    is_kept = config.grpo.kl_coef and not config.teacher
+    return {"state": state, "reference": state.params} if is_kept else {"state": state}
 
 
 # --- what a run leaves --------------------------------------------------------------------------
@@ -114,6 +117,54 @@ def test_training_teaches_what_is_paid_for(toy, tmp_path):
     toy.run(tmp_path, reward=custom, grpo__num_steps=60, eval__every=0, checkpoint__every=0)
     rewards = [row["reward/mean"] for row in rows(tmp_path)]
     assert sum(rewards[:5]) / 5 < 0.4 and sum(rewards[-5:]) / 5 > 0.7
+
+
+# --- on-policy distillation ----------------------------------------------------------------------
+
+BY_TEACHER = {
+    "teacher": "theirs", "grpo__advantage": "none", "grpo__kl_coef": 1.0,
+    "grpo__kl_estimator": "k2", "grpo__reference_every": 0,
+}  # fmt: skip
+
+
+def _divergence(table) -> float:
+    """KL(policy || teacher) of one token, exactly."""
+    ours, theirs = (jax.nn.log_softmax(t["table"]) for t in (table, TEACHER))
+    return float(jnp.sum(jnp.exp(ours) * (ours - theirs)))
+
+
+def _last_table(workdir, toy, step: int, changes):
+    held = like(toy, **changes)
+    with store.Store(workdir / "checkpoints", read_only=True) as checkpoints:
+        return checkpoints.restore(step, held)[0]["state"].params
+
+
+def test_a_teacher_is_learnt_from_its_student_s_own_samples(toy, tmp_path):
+    before = _divergence(toy.table)
+    changes = BY_TEACHER | {"grpo__num_steps": 40, "eval__every": 0, "checkpoint__every": 0}
+    toy.run(tmp_path, **changes)
+    after = _divergence(_last_table(tmp_path, toy, 40, changes))
+    assert before > 0.8 and after < 0.15 * before
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["parents"]["teacher"] == "t" * 64
+
+
+def test_a_teacher_is_no_part_of_checkpoints_and_going_on_needs_none(toy, tmp_path):
+    toy.run(tmp_path / "whole", **BY_TEACHER)
+    toy.before = kill_at("update", 5)
+    with pytest.raises(Killed):
+        toy.run(tmp_path / "killed", **BY_TEACHER)
+    toy.before = lambda name, step: None
+    toy.run(tmp_path / "killed", **BY_TEACHER)
+    assert rows(tmp_path / "whole") == rows(tmp_path / "killed")
+    whole, killed = (_last_table(tmp_path / n, toy, 8, BY_TEACHER) for n in ("whole", "killed"))
+    assert trees.digest(whole) == trees.digest(killed)
+
+
+@pytest.mark.parametrize("change", [{"grpo__kl_coef": 0.0}, {"grpo__reference_every": 4}])
+def test_a_teacher_that_is_not_the_reference_throughout_is_refused(change, toy):
+    with pytest.raises(ValueError, match="teacher='theirs' is the reference of every update"):
+        toy.config(**BY_TEACHER | {"grpo__advantage": "zscore"} | change)
 
 
 # --- going on -----------------------------------------------------------------------------------

@@ -171,3 +171,9 @@ def test_a_groups_advantages_sum_to_zero_and_follow_its_rows(rewards, valid, ord
         np.testing.assert_allclose(
             shuffled_PG, np.asarray(advantage_PG)[:, order], rtol=1e-3, atol=1e-4 * scale
         )
+
+
+def test_none_is_zero_whatever_was_paid():
+    reward_PG, valid_PG = jnp.array([[3.0, -1.0], [0.0, 5.0]]), jnp.array([[True, True]] * 2)
+    found_PG = advantages.none(reward_PG, valid_PG)
+    assert found_PG.shape == (2, 2) and not np.any(found_PG)

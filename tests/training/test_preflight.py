@@ -34,7 +34,7 @@ def _check(config=CONFIG, *, error=0.0, reward=tiny.reward, pass_rate=0.25, idea
         scored = tiny.score(problems, rollouts, step, reward)()
         return lambda: scored._replace(facts={"reward/accuracy": pass_rate})
 
-    programs = grpo.Programs(generate, logps, update=None, mix=None)
+    programs = grpo.Programs(generate, logps, logps, update=None, mix=None)
     measured = preflight.check(
         config, params, programs, list(range(4)), tiny.prompt_batch(0, 4), score, list(ideals),
         seed=0,

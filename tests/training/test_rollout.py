@@ -79,7 +79,9 @@ def test_groups_with_their_scores_stay_together_when_they_are_chosen():
         lambda problems, rollouts, step: tiny.score(problems, rollouts, step, _sparse),
         None, None, None,
     )  # fmt: skip
-    programs = grpo.Programs(partial(tiny.generate, group_size=4, max_response=6), None, None, None)
+    programs = grpo.Programs(
+        partial(tiny.generate, group_size=4, max_response=6), None, None, None, None
+    )
     rollouts, finish = rollout.sample_and_score(
         config, state, programs, hooks, root=keys.root(0), step=0, limit=6, clock=Clock()
     )

@@ -46,6 +46,7 @@ CHANGES = [  # (what else must be set for the switch to matter, the switch, its 
     ({}, "aggregation", "constant_length"),
     ({}, "advantage", "mean_only"),
     ({}, "advantage", "leave_one_out"),
+    ({}, "advantage", "none"),
     ({}, "reference_every", 0),
     ({}, "reference_mix", 0.5),
     ({}, "truncated", "mask"),
@@ -136,6 +137,7 @@ def test_microbatches_bound_what_is_scored():
             {"truncated": "soft_penalty", "response_schedule": ((0, 1),)},
             "overlong_buffer=2 must lie in 1..1, the shortest",
         ),
+        ({"advantage": "none", "kl_coef": 0.0}, "leave nothing to learn from; set kl_coef above 0"),
         ({"clip_high": -1.0}, "clip_high=-1.0 must be above 0"),
     ],
 )
