@@ -1,5 +1,6 @@
-# make help lists the targets. Variables: PYTHON, REQUIREMENTS (requirements/tpu.txt on a TPU), SEED,
-# WORKDIR, PYTEST_FLAGS, PYTEST_WORKERS, LOCK_FLAGS (--upgrade).
+# make help lists the targets. Variables: PYTHON, REQUIREMENTS (requirements/tpu.txt on a TPU,
+# interop.txt with what parity tests compare with), SEED, WORKDIR, PYTEST_FLAGS, PYTEST_WORKERS,
+# LOCK_FLAGS (--upgrade).
 
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -10,8 +11,8 @@ PYTEST_FLAGS ?=
 PYTEST_WORKERS ?= 2
 LOCK_FLAGS ?=
 
-# The CPU's lock file has no plug-in for an accelerator: one that is here is left idle on purpose.
-ifeq ($(REQUIREMENTS),requirements/cpu.txt)
+# These lock files have no plug-in for an accelerator: one that is here is left idle on purpose.
+ifneq ($(filter requirements/cpu.txt requirements/interop.txt,$(REQUIREMENTS)),)
 export JAX_PLATFORMS ?= cpu
 endif
 
@@ -56,6 +57,11 @@ env: $(VENV)/installed
 $(VENV)/installed: $(VENV)/uv_installed $(VENV)/requirements_name $(REQUIREMENTS) setup.py
 	$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r $(REQUIREMENTS)
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation -e .
+ifeq ($(REQUIREMENTS),requirements/interop.txt)
+# torch alone is missing yet. It is in no lock file: whether a machine gets the build for the CPU or
+# that for CUDA, several GB with all it needs, is for its package index to say, and pip asks that.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[interop]'
+endif
 	@touch $@
 
 $(VENV)/requirements_name: FORCE | $(VENV)/uv_installed
@@ -79,6 +85,8 @@ lock: $(VENV)/uv_installed
 	echo 'uv>=0.13.9' | $(COMPILE) --output-file requirements/uv.txt -
 	$(COMPILE) --extra dev --output-file requirements/cpu.txt setup.py
 	$(COMPILE) --extra dev --extra tpu --output-file requirements/tpu.txt setup.py
+	$(COMPILE) --extra dev --extra interop --override <(echo 'torch; python_version < "3"') \
+	  --output-file requirements/interop.txt setup.py
 
 ci-deps:
 	@{ command -v chromium && command -v bwrap; } >/dev/null || { \

@@ -32,7 +32,7 @@ def _locked(name, python):
     }
 
 
-@pytest.mark.parametrize("name", ["uv.txt", "cpu.txt", "tpu.txt"])
+@pytest.mark.parametrize("name", ["uv.txt", "cpu.txt", "tpu.txt", "interop.txt"])
 def test_every_package_is_hashed_and_no_address_is_inside(name):
     text = (ROOT / "requirements" / name).read_text()
     entries = [entry for entry in re.split(r"(?m)^(?=[\w])", text) if not entry.startswith("#")]
@@ -43,7 +43,10 @@ def test_every_package_is_hashed_and_no_address_is_inside(name):
 
 
 @pytest.mark.parametrize("python", ["3.11", "3.12"])
-@pytest.mark.parametrize(("name", "extras"), [("cpu.txt", ["dev"]), ("tpu.txt", ["dev", "tpu"])])
+@pytest.mark.parametrize(
+    ("name", "extras"),
+    [("cpu.txt", ["dev"]), ("tpu.txt", ["dev", "tpu"]), ("interop.txt", ["dev", "interop"])],
+)
 def test_the_lock_files_meet_what_setup_declares(name, extras, python):
     locked, setup = _locked(name, python), _setup()
     declared = list(setup["install_requires"])
@@ -51,11 +54,34 @@ def test_the_lock_files_meet_what_setup_declares(name, extras, python):
         declared += setup["extras_require"][extra]
     for text in declared:
         requirement = requirements.Requirement(text)
+        if requirement.name == "torch":  # which build, CPU's or CUDA's, is its index' to say
+            assert str(requirement.specifier).startswith("==")
+            continue
         version = locked[re.sub(r"[-_.]+", "-", requirement.name).lower()]
         assert requirement.specifier.contains(version), (text, version)
     assert ("libtpu" in locked) == ("tpu" in extras)
     assert locked["jax"] == locked["jaxlib"]
-    assert "tensorflow" not in locked and "torch" not in locked
+    assert not {"tensorflow", "torch", "triton"} & locked.keys()
+    assert not any(name.startswith("nvidia") for name in locked)
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12"])
+def test_parity_is_tested_with_the_packages_of_everybody_else(python):
+    everybody, parity = _locked("cpu.txt", python), _locked("interop.txt", python)
+    assert everybody.items() < parity.items() and "transformers" in parity
+
+
+def test_ci_installs_what_parity_tests_need_and_runs_them():
+    words = (ROOT / ".ci" / "run").read_text()
+    assert "REQUIREMENTS=requirements/interop.txt" in words
+    assert re.search(r"make test PYTEST_FLAGS=.-m \"not \(((?!hf|kill|browser).)*\)\"", words)
+    made = subprocess.run(
+        ["make", "-n", "-B", "env", "REQUIREMENTS=requirements/interop.txt"],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+        env={k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))},
+    ).stdout  # fmt: skip
+    assert "--require-hashes -r requirements/interop.txt" in made
+    assert made.splitlines()[-2].endswith("-e '.[interop]'")
 
 
 def test_python_3_11_stays_at_its_last_jax_and_3_12_goes_on():
