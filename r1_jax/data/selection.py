@@ -20,6 +20,8 @@ class SelectionConfig:
     num_prompts: int = 1024  # of the train split, in order
     num_samples: int = 16  # a prompt; the paper's number is not published
     per_prompt: int = 1  # kept a prompt at most
+    examples: str = ""  # demonstrations (JSONL) shown before every question; "" shows none
+    num_examples: int = 0  # the first so many of them
     rewriter: str = ""  # "module:function" of (question, completion, tags); "" keeps the words
     filters: filtering.FilterConfig = dataclasses.field(default_factory=filtering.FilterConfig)
 
@@ -27,6 +29,23 @@ class SelectionConfig:
         for name in ("num_prompts", "num_samples", "per_prompt"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if bool(self.examples) != bool(self.num_examples) or self.num_examples < 0:
+            raise ValueError(
+                f"examples={self.examples!r} and num_examples={self.num_examples} go together: set "
+                "both, or neither"
+            )
+
+    def shown(self) -> list[tuple[str, str]]:
+        """(question, completion) of every example. ValueError where there are too few."""
+        if not self.examples:
+            return []
+        found = demonstrations.read(self.examples)
+        if len(found) < self.num_examples:
+            raise ValueError(
+                f"{self.examples} holds {len(found)} demonstrations, fewer than num_examples="
+                f"{self.num_examples}"
+            )
+        return [(one.question, one.completion) for one in found[: self.num_examples]]
 
 
 def resolve(rewriter: str) -> Rewriter:

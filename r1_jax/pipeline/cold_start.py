@@ -1,7 +1,8 @@
 """Cold-start data, the stage (DeepSeek-R1 2.3.1, v2 B.3.2).
 
-R1-Zero is sampled at temperature 1; right answers are rewritten into the asked pattern (thinking in
-the question's language, a summary with the answer in a box), and what is not readable is dropped.
+A policy is sampled at temperature 1, R1-Zero as it is or a base behind worked examples (v1:
+few-shot prompting with long chains). Right answers are rewritten into the asked pattern (thinking
+in the question's language, a summary with the answer in a box); what is not readable is dropped.
 """
 
 import json
@@ -24,7 +25,11 @@ def run(
     path = workdir / DATA
     if not path.exists():
         rows = sampled.draw(
-            config, workdir, num_prompts=choice.num_prompts, num_samples=choice.num_samples
+            config,
+            workdir,
+            num_prompts=choice.num_prompts,
+            num_samples=choice.num_samples,
+            examples=choice.shown(),
         )
         kept, fate = selection.select(rows, choice, config.tags, "cold_start")
         finish(workdir, kept, fate)

@@ -44,8 +44,12 @@ class CheckpointConfig:
 
 @dataclasses.dataclass(frozen=True)
 class GeneralRewardConfig:
-    """What a reward model pays for general requests, beside the rules (R1's last stage)."""
+    """What general requests are paid (R1's last stage): rules, a reward model's opinion, or both.
 
+    R1 pays them form, language and the reward model, and no rule for the answer (v2 Eq. 9).
+    """
+
+    accuracy: bool = True  # whether the task's own verdict on their answer is paid too
     path: str = ""  # of its weights, as pipeline.reward_models leaves them; "" is none
     weight: float = 1.0  # of its reward in standard deviations, held within 3
     last_steps: int = 0  # updates, the run's last, in which it pays; 0 is all (R1: 400 of 1,700)
@@ -101,6 +105,13 @@ class ExperimentConfig:
     checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
 
     def __post_init__(self):
+        reward = self.reward
+        if not self.general_reward.accuracy and (reward.gates or reward.composition != "sum"):
+            raise ValueError(
+                "general_reward.accuracy=False takes one part out of a sum: set "
+                f"reward.composition={reward.composition!r} to 'sum' and reward.gates="
+                f"{reward.gates} to ()"
+            )
         if self.teacher and (not self.grpo.kl_coef or self.grpo.reference_every):
             raise ValueError(
                 f"teacher={self.teacher!r} is the reference of every update: grpo.kl_coef="

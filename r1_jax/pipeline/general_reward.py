@@ -1,7 +1,8 @@
-"""The general reward of R1's last stage: a reward model's say, beside the rules (v2 3.2.3).
+"""The general reward of R1's last stage: a reward model's say in the rules' place (v2 3.2.3).
 
-Reasoning is paid by rules alone; to general requests the reward model's opinion is added, late in
-the run, because a policy that sees it for long learns what the model is blind to (v2 3.2.3, 4.6).
+Reasoning is paid by rules alone; general requests by form, language and the reward model's opinion
+(v2 Eq. 8-10), which comes late in the run, because a policy that sees it for long learns what the
+model is blind to (v2 B.5).
 """
 
 import dataclasses
@@ -26,13 +27,16 @@ def add(
     tokens: tokenizer.Tokenizer,
     mesh: jax.sharding.Mesh,
 ) -> Callable[..., Callable[[], rollout.Scored]]:
-    """Scorer.start with the reward model's part; `start` itself where no reward model is named.
+    """Scorer.start, for general requests with the reward model's part and without what is not paid.
 
-    The part is called "preference": (reward - mean) / std of the model's held-out rewards, within
-    BOUND, for general requests from the step on from which it pays, else 0. In the log its mean
-    is over the requests that it paid for, 0 where there was none.
+    It is `start` itself where no reward model is named and rules pay everything. The part is called
+    "preference": (reward - mean) / std of the model's held-out rewards, within BOUND, for general
+    requests from the step on from which it pays, else 0. In the log its mean is over the requests
+    that it paid for, 0 where there was none.
     """
     cfg = config.general_reward
+    if not cfg.accuracy:
+        start = _without_accuracy(start, task, config.reward.accuracy_weight)
     if not cfg.path:
         return start
     judge = reward_score.open_model(assemble.project_path(cfg.path), mesh)
@@ -47,8 +51,7 @@ def add(
 
     def begin(prompts, rollouts: types.Rollouts, step: int) -> Callable[[], rollout.Scored]:
         wait = start(prompts, rollouts, step)  # graded while the device reads
-        group_size = len(rollouts.uid_B) // len(prompts)
-        general_B = np.repeat([task.is_general(prompt) for prompt in prompts], group_size)
+        general_B = _is_general(task, prompts, rollouts)
         opinion_B = np.zeros(len(general_B), np.float32)
         paid_B = general_B & (step >= first)
         if paid_B.any():
@@ -60,22 +63,49 @@ def add(
     return begin
 
 
+def _is_general(task: tasks.Task, prompts, rollouts: types.Rollouts) -> np.ndarray:
+    group_size = len(rollouts.uid_B) // len(prompts)
+    return np.repeat([task.is_general(prompt) for prompt in prompts], group_size)
+
+
+def _without_accuracy(start, task: tasks.Task, weight: float):
+    """`start` whose verdict on a general request's answer is logged and not paid."""
+
+    def begin(prompts, rollouts: types.Rollouts, step: int) -> Callable[[], rollout.Scored]:
+        wait = start(prompts, rollouts, step)
+        general_B = _is_general(task, prompts, rollouts)
+
+        def finish() -> rollout.Scored:
+            scored = wait()
+            unpaid_B = np.asarray(scored.scores.valid_B) & general_B
+            return _plus(scored, -weight * scored.scores.parts["accuracy"] * unpaid_B)
+
+        return finish
+
+    return begin
+
+
+def _plus(scored: rollout.Scored, extra_B: np.ndarray) -> rollout.Scored:
+    """`scored` with so much more reward a row, in the mean and in the samples too."""
+    reward_B = scored.scores.reward_B + np.asarray(extra_B, np.float32)
+    valid_B = np.asarray(scored.scores.valid_B)
+    mean = float(np.mean(reward_B[valid_B])) if valid_B.any() else 0.0
+    samples = [
+        row | {"reward": row["reward"] + float(x)}
+        for row, x in zip(scored.samples, extra_B, strict=True)
+    ]
+    scores = dataclasses.replace(scored.scores, reward_B=reward_B)
+    return rollout.Scored(scores, scored.facts | {"reward/mean": mean}, samples)
+
+
 def _added(
     scored: rollout.Scored, opinion_B: np.ndarray, paid_B: np.ndarray, weight: float
 ) -> rollout.Scored:
-    scores = dataclasses.replace(
-        scored.scores,
-        reward_B=scored.scores.reward_B + weight * opinion_B,
-        parts=scored.scores.parts | {"preference": opinion_B},
-    )
-    valid_B = np.asarray(scores.valid_B)
-    mean = float(np.mean(scores.reward_B[valid_B])) if valid_B.any() else 0.0
+    paid = _plus(scored, weight * opinion_B)
+    scores = dataclasses.replace(paid.scores, parts=paid.scores.parts | {"preference": opinion_B})
     opinion = float(np.mean(opinion_B[paid_B])) if paid_B.any() else 0.0
     samples = [
-        row
-        | {"reward": row["reward"] + weight * float(x)}
-        | {"parts": row["parts"] | {"preference": float(x)}}
-        for row, x in zip(scored.samples, opinion_B, strict=True)
+        row | {"parts": row["parts"] | {"preference": float(x)}}
+        for row, x in zip(paid.samples, opinion_B, strict=True)
     ]
-    facts = scored.facts | {"reward/mean": mean, "reward/preference": opinion}
-    return rollout.Scored(scores, facts, samples)
+    return rollout.Scored(scores, paid.facts | {"reward/preference": opinion}, samples)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from typing import Literal
 
 from r1_jax.data import selection
 from r1_jax.pipeline import (
@@ -26,7 +27,7 @@ class R1Config:
 
     base: experiment.ExperimentConfig  # the base model, made from nothing
     r1_zero: experiment.ExperimentConfig  # RL on the base, rule rewards alone
-    cold_start: selection.SelectionConfig  # R1-Zero's samples, chosen and rewritten
+    cold_start: selection.SelectionConfig  # samples of `cold_start_from`, chosen and rewritten
     dev1: experiment.ExperimentConfig  # fine-tuning of the base on them
     dev2: experiment.ExperimentConfig  # RL with the language-consistency reward
     rejection_sampling: selection.SelectionConfig  # Dev2's samples, chosen
@@ -37,6 +38,7 @@ class R1Config:
     student_base: experiment.ExperimentConfig  # a smaller base
     student: experiment.ExperimentConfig  # its fine-tuning on Dev3's data: distillation
     student_rl: experiment.ExperimentConfig  # RL on the same small base, for comparison
+    cold_start_from: Literal["r1_zero", "base"] = "r1_zero"  # the base wants cold_start.examples
     general_repeat: int = 1  # times that the general requests stand in Dev3's data
     standing: logits.SamplingConfig = dataclasses.field(  # of the last table: the paper's (v1 3)
         default_factory=lambda: logits.SamplingConfig(temperature=0.6, top_p=0.95)
@@ -69,6 +71,7 @@ def stages(config: R1Config, workdir: pathlib.Path) -> list[stage.Stage]:
 
     base_weights = base.weights_of(config.base, workdir / "base")
     small_weights = base.weights_of(config.student_base, workdir / "student_base")
+    sources = {"r1_zero": out("r1_zero"), "base": base_weights}
     first_data = workdir / "cold_start" / cold_start.DATA
     second_data = workdir / "rejection_sampling" / cold_start.DATA
     pairs = workdir / "preferences" / preference_pairs.PAIRS
@@ -89,9 +92,11 @@ def stages(config: R1Config, workdir: pathlib.Path) -> list[stage.Stage]:
         ),
         stage.Stage(
             "cold_start",
-            ("r1_zero",),
+            (config.cold_start_from,),
             lambda: cold_start.run(
-                start(config.r1_zero, out("r1_zero")), config.cold_start, workdir / "cold_start"
+                start(config.r1_zero, sources[config.cold_start_from]),
+                config.cold_start,
+                workdir / "cold_start",
             ),
         ),
         stage.Stage(

@@ -293,10 +293,16 @@ def render(config: experiment.ExperimentConfig, question: str) -> str:
 
 
 def encode(
-    config: experiment.ExperimentConfig, tokens: tokenizer.Tokenizer, problems: list[tasks.Prompt]
+    config: experiment.ExperimentConfig,
+    tokens: tokenizer.Tokenizer,
+    problems: list[tasks.Prompt],
+    examples: Sequence[tuple[str, str]] = (),
 ) -> types.PromptBatch:
-    """Problems under the template, as one PromptBatch of the run's one shape."""
-    texts = [render(config, problem.question) for problem in problems]
+    """Problems under the template, behind the examples, as one PromptBatch of the run's one shape.
+
+    examples: (question, completion) each.
+    """
+    texts = [chat.few_shot(examples, problem.question, config.tags) for problem in problems]
     return engine.encode(texts, [p.uid for p in problems], tokens, config.grpo.max_prompt)
 
 

@@ -30,7 +30,11 @@ def run(
     path = workdir / cold_start.DATA
     if not path.exists():
         rows = sampled.draw(
-            config, workdir, num_prompts=choice.num_prompts, num_samples=choice.num_samples
+            config,
+            workdir,
+            num_prompts=choice.num_prompts,
+            num_samples=choice.num_samples,
+            examples=choice.shown(),
         )
         kept, fate = selection.select(rows, choice, config.tags, "rejection_sampling")
         others = [] if general is None else non_reasoning(load.load(general), config.tags)

@@ -2,7 +2,7 @@
 
 import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -26,12 +26,14 @@ def draw(
     *,
     num_prompts: int,
     num_samples: int,
+    examples: Sequence[tuple[str, str]] = (),
 ) -> Iterator[dict[str, Any]]:
     """num_samples rows (as in samples/) for each of the first num_prompts train problems.
 
-    The policy is config.base. A batch is a file, workdir/samples/BATCH.jsonl, written whole: a
-    second call draws only what is missing. The noise of a sample is a function of (seed, batch,
-    problem, sample). Raises ValueError for more prompts than there are.
+    The policy is config.base; every problem stands behind `examples` (chat.few_shot). A batch is a
+    file, workdir/samples/BATCH.jsonl, written whole: a second call draws only what is missing. The
+    noise of a sample is a function of (seed, batch, problem, sample). Raises ValueError for more
+    prompts than there are.
     """
     folder = pathlib.Path(workdir) / "samples"
     folder.mkdir(parents=True, exist_ok=True)
@@ -39,13 +41,13 @@ def draw(
     paths = [folder / f"{i:05}.jsonl" for i in range(-(-num_prompts // size))]
     missing = [i for i, path in enumerate(paths) if not path.exists()]
     if missing:
-        _fill(config, paths, missing, num_prompts, num_samples)
+        _fill(config, paths, missing, num_prompts, num_samples, examples)
     for path in paths:
         rows, _ = jsonl.read(path)
         yield from rows
 
 
-def _fill(config, paths, missing, num_prompts, num_samples):
+def _fill(config, paths, missing, num_prompts, num_samples, examples):
     stage = assemble.setup(config, 1)
     task = load.load(config.task)
     problems = task.splits["train"]
@@ -64,7 +66,7 @@ def _fill(config, paths, missing, num_prompts, num_samples):
         graders=config.graders,
     )
     size = config.grpo.prompts_per_rollout
-    encode = partial(r1_zero.encode, config, stage.tokens)
+    encode = partial(r1_zero.encode, config, stage.tokens, examples=examples)
     with scorer, meshes.activate(stage.mesh):
         generate = assemble.make_generate(config, stage.mesh, stage.tokens, num_samples)
         for i in missing:

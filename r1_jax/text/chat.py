@@ -1,6 +1,7 @@
 """The R1-Zero prompt (paper Table 1) and the completion it asks for; the tags are values."""
 
 import dataclasses
+from collections.abc import Sequence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +43,15 @@ def render(question: str, tags: Tags = Tags()) -> str:
     As in Table 1 nothing is pre-filled: a model has to open the think tag itself.
     """
     return f"{head(tags)} {question}{TAIL}"
+
+
+def few_shot(examples: Sequence[tuple[str, str]], question: str, tags: Tags = Tags()) -> str:
+    """The prompt of a question behind worked examples, (question, completion) each.
+
+    What a base model is shown to make it write long chains (DeepSeek-R1 2.3.1).
+    """
+    shown = [render(asked, tags) + answered for asked, answered in examples]
+    return "\n\n".join([*shown, render(question, tags)])
 
 
 def completion(thought: str, answer: str, tags: Tags = Tags()) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from r1_jax.data import selection
+from r1_jax.data import demonstrations, selection
 from r1_jax.text import chat
 
 TAGS = chat.Tags()
@@ -56,3 +56,17 @@ def test_a_rewriter_that_leads_nowhere_is_refused(name):
 def test_numbers_below_one_are_refused(name):
     with pytest.raises(ValueError, match=f"{name}=0"):
         selection.SelectionConfig(**{name: 0})
+
+
+def test_examples_are_the_first_of_a_file_and_no_fewer_than_asked_for(tmp_path):
+    path = tmp_path / "shots.jsonl"
+    shots = [demonstrations.Demonstration(i, f"q{i}", f" a{i}", "mine") for i in range(3)]
+    demonstrations.write(path, shots)
+    config = selection.SelectionConfig(examples=str(path), num_examples=2)
+    assert config.shown() == [("q0", " a0"), ("q1", " a1")]
+    assert selection.SelectionConfig().shown() == []
+    with pytest.raises(ValueError, match="holds 3 demonstrations, fewer than num_examples=4"):
+        selection.SelectionConfig(examples=str(path), num_examples=4).shown()
+    for alone in ({"examples": str(path)}, {"num_examples": 2}):
+        with pytest.raises(ValueError, match="go together"):
+            selection.SelectionConfig(**alone)

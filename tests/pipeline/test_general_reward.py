@@ -80,6 +80,28 @@ def test_it_pays_in_the_last_steps_alone(asked):
     assert asked == [2, 3]
 
 
+def test_a_general_answer_s_own_accuracy_need_not_be_paid(asked):
+    config = _config(accuracy=False)
+    scored = general_reward.add(config, _start, TASK, None, None)(PROMPTS, _rollouts(), 5)()
+    np.testing.assert_allclose(scored.scores.reward_B, [1, 0, 0, 0, 1, 0], atol=1e-6)
+    np.testing.assert_allclose(scored.scores.parts["accuracy"], [1, 0, 1, 0, 1, 0])  # logged
+    assert [row["reward"] for row in scored.samples] == pytest.approx([1, 0, 0, 0, 1, 0])
+    assert scored.facts["reward/mean"] == pytest.approx(2 / 5)
+    scored = general_reward.add(config, _start, TASK, None, None)(PROMPTS, _rollouts(), 6)()
+    np.testing.assert_allclose(scored.scores.reward_B, [1, 0, 1, -1.5, 1, 0], atol=1e-5)
+    alone = general_reward.add(_config(accuracy=False, path=""), _start, TASK, None, None)
+    np.testing.assert_allclose(
+        alone(PROMPTS, _rollouts(), 9)().scores.reward_B, [1, 0, 0, 0, 1, 0], atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("reward", [{"composition": "product"}, {"gates": ("accuracy",)}])
+def test_one_part_cannot_be_taken_out_of_a_product(reward):
+    mapping = {"reward": reward, "general_reward": {"accuracy": False}}
+    with pytest.raises(ValueError, match="takes one part out of a sum"):
+        build.build(experiment.ExperimentConfig, mapping)
+
+
 def test_negative_steps_are_refused():
     with pytest.raises(ValueError, match="last_steps=-1"):
         _config(last_steps=-1)

@@ -1,5 +1,6 @@
 """The road: every stage after what it is made from; and all of it, killed in every one."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -41,6 +42,15 @@ def test_both_fine_tunings_start_from_the_base_and_not_from_the_policy_before(co
     assert parents["dev3"] == {"base", "rejection_sampling"}
     assert parents["dev2"] == {"dev1"} and parents["r1"] == {"dev3", "reward_model"}
     assert parents["reward_model"] == {"base", "preferences"}
+
+
+def test_cold_start_data_may_come_from_the_base_behind_examples(config, tmp_path):
+    changed = dataclasses.replace(config, cold_start_from="base")
+    parents = {one.name: one.parents for one in r1.stages(changed, tmp_path)}
+    assert parents["cold_start"] == ("base",)
+    assert {one.name: one.parents for one in r1.stages(config, tmp_path)}["cold_start"] == (
+        "r1_zero",
+    )
 
 
 @pytest.mark.parametrize("variant", ["full", "smoke"])

@@ -40,3 +40,10 @@ def test_symbols_cover_the_constant_text():
 def test_tags_that_cannot_be_told_apart_are_an_error(tags):
     with pytest.raises(ValueError, match="four tags must differ"):
         chat.Tags(*tags)
+
+
+def test_worked_examples_stand_before_the_question_as_they_were_answered():
+    text = chat.few_shot([("q1", " a1"), ("q2", " a2")], "q3")
+    head = chat.head()
+    assert text == (f"{head} q1 Assistant: a1\n\n{head} q2 Assistant: a2\n\n{head} q3 Assistant:")
+    assert chat.few_shot([], "q3") == chat.render("q3")
