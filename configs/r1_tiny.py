@@ -56,11 +56,15 @@ def get_config(variant="full"):
     config.r1.task.name = "scenarios"
     config.r1.sampling.temperature = 0.7
     config.r1.reward = {"language_weight": 1.0, "language": "question"}
-    config.r1.general_reward = {"weight": 0.5, "last_steps": 24}  # the paper: 400 of 1,700
+    # As in the paper (v2 Eq. 9): general answers are paid by the reward model, form and language.
+    config.r1.general_reward = {"accuracy": False, "weight": 0.5, "last_steps": 24}  # 400 of 1,700
 
     config.student_base = base_r1_student.get_config()
     config.student_base.base = "bases/r1_student.safetensors"
     config.student = _tuned(epochs=3)
+    # No more updates than RL on the student makes, on as many demonstrations as Dev3 sees.
+    config.student.sft.batch_rows, config.student.sft.num_microbatches = 96, 6
+    config.student.optim.learning_rate = 3e-3
     config.student_rl = _reinforced()
     for small in (config.student, config.student_rl):
         small.model = base_r1_student.get_config().model
@@ -106,6 +110,7 @@ def _shorten(config):
         config[name].num_prompts = 64
     config.general_repeat = 2
     config.dev1.sft.epochs = config.student.sft.epochs = 1
+    config.student.sft.batch_rows, config.student.sft.num_microbatches = 8, 1
     # A base that knows no answer has none that is better; it has shorter ones.
     config.preferences.judge = "r1_jax.data.tasks.general:briefer"
     config.r1.preference = {"balance_lengths": False}  # which would drop what that judge says
