@@ -44,7 +44,8 @@ class Linear(nn.Module):
     """x contracted with a kernel over `in_shape`; the kernel's logical axes are `axes`.
 
     `in_shape` are the trailing dimensions of x that are summed over, `out_shape` what replaces
-    them. Weights are float32, the product runs in x's dtype.
+    them. Weights are float32, the product runs in x's dtype. Where an adapter (models/lora) stands
+    beside the kernel, its product is added.
     """
 
     in_shape: tuple[int, ...]
@@ -66,6 +67,11 @@ class Linear(nn.Module):
             )
             lead = (1,) * (y.ndim - len(self.out_shape))
             y = y + bias.astype(x.dtype).reshape(lead + tuple(self.out_shape))
+        if self.has_variable("params", "lora_in"):
+            a = self.get_variable("params", "lora_in").astype(x.dtype)
+            b = self.get_variable("params", "lora_out").astype(x.dtype)
+            low = jax.lax.dot_general(x, a, (contracted, ((), ())))
+            y = y + jax.lax.dot_general(low, b, (((low.ndim - 1,), (0,)), ((), ())))
         return y
 
 

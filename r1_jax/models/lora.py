@@ -8,7 +8,7 @@ like the part of the parameters that they stand beside; W is never differentiate
 import dataclasses
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -60,6 +60,11 @@ class _Layer(NamedTuple):
     axes: tuple[str, ...]  # logical, of its kernel
 
 
+def _flat(tree: Any) -> dict[tuple[str, ...], Any]:
+    """{("a", "b"): leaf} of nested dicts."""
+    return dict(cast(Any, traverse_util.flatten_dict(tree)))
+
+
 def _look(model: model_config.ModelConfig) -> tuple[dict[tuple[str, ...], _Layer], Any]:
     """({path: every Linear of the blocks}, the abstract parameters); nothing is allocated."""
     found: dict[tuple[str, ...], _Layer] = {}
@@ -81,7 +86,7 @@ def _chosen(named: Sequence[str], linear, params) -> list[tuple[str, ...]]:
     if not named:
         return list(linear)
     others = set()  # matrices of the blocks that no Linear owns
-    for path, leaf in traverse_util.flatten_dict(params).items():
+    for path, leaf in _flat(params).items():
         if path[1:2] == ("block",) and leaf.ndim > 2 and path[:-1] not in linear:
             others.add("/".join(path[2:]).removesuffix("/kernel"))
     for name in named:
@@ -125,8 +130,8 @@ def join(frozen: Frozen | None, params: Any) -> transformer.Params:
     """
     if frozen is None:
         return params
-    flat = dict(traverse_util.flatten_dict(frozen.params))
-    for path, x in traverse_util.flatten_dict(params).items():
+    flat = _flat(frozen.params)
+    for path, x in _flat(params).items():
         flat[path] = x * frozen.scale if path[-1] == "lora_out" else x
     return traverse_util.unflatten_dict(flat)
 
@@ -135,8 +140,7 @@ def merge(frozen: Frozen | None, params: Any) -> transformer.Params:
     """The parameters of a plain model that computes the same: W + (alpha / rank) A B, float32."""
     if frozen is None:
         return params
-    flat = dict(traverse_util.flatten_dict(frozen.params))
-    adapters = traverse_util.flatten_dict(params)
+    flat, adapters = _flat(frozen.params), _flat(params)
     for path, a in adapters.items():
         if path[-1] == "lora_in":
             b = adapters[(*path[:-1], "lora_out")]

@@ -20,6 +20,7 @@ RULES: Rules = {
     "head_dim": None,
     "mlp": "tensor",
     "latent": None,
+    "rank": None,
     "experts": "expert",
     "layers": None,
     # activations
