@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _UNION = (typing.Union, types.UnionType)
+NAME = "name"  # the key under which a mapping names what it changes
 
 
 class Text(str):
@@ -23,9 +24,11 @@ def build(cls, mapping):
     ...], tuple[X, Y], Mapping[str, X], unions of these and further dataclasses (nested to any
     depth). mapping: a Mapping or anything that lists `.items()`, such as ml_collections.ConfigDict.
     An int is accepted for a float and a list for a tuple; a bool is not an int; None passes only
-    where the annotation allows it. Raises ValueError with the dotted path, the value and the rule:
-    for an unknown key (naming the nearest), a wrong type, a choice outside its Literal, a required
-    key that is missing, or a ValueError of the dataclass' own __post_init__.
+    where the annotation allows it. A dataclass with a classmethod `named` may be given by name, and
+    a mapping for it may begin with one: {"name": "tiny", ...} is that instance, changed. Raises
+    ValueError with the dotted path, the value and the rule: for an unknown key (naming the
+    nearest), a wrong type, a choice outside its Literal, a required key that is missing, or a
+    ValueError of the dataclass' own __post_init__.
     """
     return _build_dataclass(cls, mapping, path="", root=cls)
 
@@ -33,13 +36,15 @@ def build(cls, mapping):
 def merge(mapping, dotted, value):
     """Returns `mapping` as nested plain dicts with `value` at the key `dotted` ("grpo.kl_coef").
 
-    Groups on the way that are absent, or are no mappings, become mappings; `mapping` stays as it
-    is.
+    Groups on the way that are absent, or are no mappings, become mappings, a name among them one
+    that holds it (see `build`); `mapping` stays as it is.
     """
     merged = dict(mapping.items())
     key, dot, rest = dotted.partition(".")
     if dot:
         group = merged.get(key)
+        if isinstance(group, str):
+            group = {NAME: str(group)}
         merged[key] = merge(group if _is_mapping(group) else {}, rest, value)
     else:
         merged[key] = value
@@ -68,6 +73,11 @@ def to_dict(obj) -> Any:
 def _build_dataclass(cls, mapping, path, root):
     if isinstance(mapping, cls):
         return mapping
+    if hasattr(cls, "named"):
+        if isinstance(mapping, str):
+            mapping = {NAME: str(mapping)}
+        if _is_mapping(mapping) and NAME in mapping.keys():
+            mapping = _over_named(cls, mapping, path)
     if not _is_mapping(mapping):
         raise ValueError(f"{_at(path)}{mapping!r} is not a mapping of {cls.__name__}'s keys")
     hints = typing.get_type_hints(cls)
@@ -89,9 +99,25 @@ def _build_dataclass(cls, mapping, path, root):
         raise ValueError(f"{_at(path)}{error}") from error
 
 
+def _over_named(cls, mapping, path):
+    """Returns `mapping` without its name, over what that name stands for."""
+    try:
+        named = to_dict(cls.named(mapping[NAME]))
+    except ValueError as error:
+        raise ValueError(f"{_at(path)}{error}") from error
+
+    def over(below, above):
+        if not (_is_mapping(below) and _is_mapping(above)):
+            return above
+        merged = dict(below.items())
+        return merged | {key: over(below.get(key), value) for key, value in above.items()}
+
+    return over(named, {key: value for key, value in mapping.items() if key != NAME})
+
+
 def _convert(hint, value, path, root):
     """Returns `value` as an instance of the annotation `hint`; raises ValueError naming `path`."""
-    if isinstance(value, Text):
+    if isinstance(value, Text) and not hasattr(hint, "named"):
         value = _read(hint, value)
     if dataclasses.is_dataclass(hint):
         return _build_dataclass(hint, value, path, root)

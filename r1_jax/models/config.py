@@ -1,6 +1,7 @@
 """ModelConfig: the shape of a decoder of the Qwen2.5, Qwen3, Llama 3 or DeepSeek kind."""
 
 import dataclasses
+import difflib
 from typing import Literal
 
 
@@ -215,6 +216,16 @@ class ModelConfig:
                 raise ValueError(
                     f"{name}={getattr(self, name)} does not go with latent attention; it is {value}"
                 )
+
+    @classmethod
+    def named(cls, name: str) -> "ModelConfig":
+        """The size of that name (models/sizes.py): what a configuration means by a mere name."""
+        from r1_jax.models import sizes  # which is made of this module
+
+        if name not in sizes.SIZES:
+            near = difflib.get_close_matches(name, sizes.SIZES, n=1) or sizes.SIZES
+            raise ValueError(f"{name!r} is no named size; there is {', '.join(near)}")
+        return sizes.SIZES[name]
 
     @property
     def num_dense_layers(self) -> int:

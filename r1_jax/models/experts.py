@@ -1,8 +1,9 @@
 """Routed experts (DeepSeek-V3, arXiv:2412.19437, section 2.1.2): who is chosen, and what they do.
 
-No token is dropped: tokens are sorted by their experts and multiplied group by group. Over a mesh
-the experts lie on the axis "expert"; every device of it sees the tokens of all, computes what its
-own experts are asked for, and the parts are summed.
+No token is dropped: tokens are sorted by their experts and multiplied group by group, or, where the
+experts are few, every expert is run on every token and what nobody asked for weighs nothing. Over a
+mesh the experts lie on the axis "expert"; every device of it sees the tokens of all, computes what
+its own experts are asked for, and the parts are summed.
 """
 
 import dataclasses
@@ -86,6 +87,20 @@ def moved_bias(bias_LE: jax.Array, load_LE: jax.Array, rate: float) -> jax.Array
     return bias_LE + rate * jnp.sign(mean_L1 - load_LE)
 
 
+FEW = 8  # experts, in all, up to which sorting costs more than running all (a third, on a CPU core)
+
+
+def _mix_of_few(x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD, first):
+    """As `_mix`, by running experts first .. first + E - 1 on every token."""
+    here_E = jnp.arange(gate_EDF.shape[0])
+    is_chosen_BTXE = chosen_BTX[..., None] - first == here_E[None, None, None, :]
+    weight_BTE = jnp.sum(jnp.where(is_chosen_BTXE, weight_BTX[..., None], 0.0), axis=2)
+    gated_BTEF = nn.silu(jnp.einsum("BTD,EDF->BTEF", x_BTD, gate_EDF))
+    hidden_BTEF = gated_BTEF * jnp.einsum("BTD,EDF->BTEF", x_BTD, up_EDF)
+    hidden_BTEF = hidden_BTEF * weight_BTE[..., None].astype(x_BTD.dtype)
+    return jnp.einsum("BTEF,EFD->BTD", hidden_BTEF, down_EFD, preferred_element_type=jnp.float32)
+
+
 def _mix(x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD, first):
     """float32 [B, T, D]: weighted outputs of experts first .. first + E - 1, zeros of the others.
 
@@ -109,9 +124,10 @@ def _mix(x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD, first):
 def mix(x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD) -> jax.Array:
     """float32 [B, T, D]: each token's chosen experts' outputs, weighted and summed."""
     inputs = x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD
+    part = _mix_of_few if gate_EDF.shape[0] <= FEW else _mix
     active = meshes.current()
     if active is None:
-        return _mix(*inputs, first=0)
+        return part(*inputs, first=0)
     present = active.mesh.axis_names
     expert_axes = axes.mesh_axes("experts", active.rules, present)
     summed_axes = expert_axes + axes.mesh_axes("mlp", active.rules, present)
@@ -121,7 +137,7 @@ def mix(x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD) -> jax.Array:
         # Said here and not left to the gathers below: the gradient of a gather whose indices alone
         # differ between devices is not summed over them (jax 0.10.2).
         x_BTD, weight_BTX = jax.lax.pcast((x_BTD, weight_BTX), summed_axes, to="varying")
-        part_BTD = _mix(x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD, first)
+        part_BTD = part(x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD, first)
         return jax.lax.psum(part_BTD, summed_axes)
 
     tokens = ("expert_batch", "length", None)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from r1_jax.models import config as model_config
-from r1_jax.models import heads, transformer
+from r1_jax.models import experts, heads, transformer
 
 CHUNK = 32  # positions whose logits exist at one time; 16-64 read the same on a CPU, less is slower
 
@@ -27,7 +27,37 @@ def token_scores(
     distribution that is meant (temperature, top-k, ...), the same function the sampler used, so
     that learner and sampler speak of one distribution. The backward pass recomputes each chunk.
     """
-    hidden_BTD, _ = transformer.forward(config, params, tokens_BT, position_BT, segment_BT)
+    logps_BT, entropy_BT, _ = routed_scores(
+        config,
+        params,
+        tokens_BT,
+        adjust=adjust,
+        position_BT=position_BT,
+        segment_BT=segment_BT,
+        chunk=chunk,
+    )
+    return logps_BT, entropy_BT
+
+
+def routed_scores(
+    config: model_config.ModelConfig,
+    params: transformer.Params,
+    tokens_BT: jax.Array,
+    *,
+    adjust: Callable[[jax.Array], jax.Array],
+    position_BT: jax.Array | None = None,
+    segment_BT: jax.Array | None = None,
+    mask_BT: jax.Array | None = None,
+    chosen_LBTX: jax.Array | None = None,
+    chunk: int = CHUNK,
+) -> tuple[jax.Array, jax.Array, experts.Routed | None]:
+    """(logps_BT, entropy_BT, what routers did): `token_scores` of a model that may have experts.
+
+    mask_BT, chosen_LBTX: as in `transformer.routed_forward`.
+    """
+    hidden_BTD, _, routed = transformer.routed_forward(
+        config, params, tokens_BT, position_BT, segment_BT, mask_BT, chosen_LBTX
+    )
     kernel_DV = heads.kernel(config, params)
 
     def score(hidden_BCD, target_BC):
@@ -37,7 +67,7 @@ def token_scores(
         return logps_BC, -jnp.sum(jnp.exp(normalised_BCV) * normalised_BCV, axis=-1)
 
     found = _by_chunk(score, (hidden_BTD[:, :-1], tokens_BT[:, 1:]), chunk)
-    return found[0], found[1]
+    return found[0], found[1], routed
 
 
 def divergences(

@@ -21,7 +21,7 @@ from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
 from r1_jax.text import load as text_load
 from r1_jax.text import tokenizer as text_tokenizer
-from r1_jax.training import actor_critic, by_length, grpo, losses, optim, ppo, supervised
+from r1_jax.training import actor_critic, by_length, grpo, losses, optim, ppo, router, supervised
 from r1_jax.training import state as train_state
 from r1_jax.training import step as train_step
 
@@ -35,14 +35,14 @@ def project_path(path: str) -> pathlib.Path:
 
 def make_mesh(config: experiment.MeshConfig) -> jax.sharding.Mesh:
     """The mesh over all devices; data=0 is what the other axes leave."""
-    rest = jax.device_count() // max(1, config.fsdp * config.tensor)
+    rest = jax.device_count() // max(1, config.fsdp * config.tensor * config.expert)
     data = config.data or max(1, rest)  # at least 1, so that an error names the axis at fault
-    return meshes.make_mesh(data=data, fsdp=config.fsdp, tensor=config.tensor)
+    return meshes.make_mesh(data=data, fsdp=config.fsdp, tensor=config.tensor, expert=config.expert)
 
 
 def rows_that_split(config: experiment.ExperimentConfig, mesh: jax.sharding.Mesh) -> None:
-    """Raises ValueError for batches of RL that do not split over the mesh's data axes."""
-    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    """Raises ValueError for batches of RL that do not split over the mesh's batch axes."""
+    ways = mesh.shape["data"] * mesh.shape["fsdp"] * mesh.shape.get("expert", 1)
     cfg = config.grpo
     num_rows = cfg.prompts_per_rollout * cfg.group_size
     pieces = cfg.num_minibatches * cfg.num_microbatches
@@ -278,10 +278,17 @@ def make_supervised_update(
     """
     mesh = shardings.step.mesh
     out = (shardings, place.replicated(mesh))
+    for name in ("balance_coef", "bias_rate"):
+        if getattr(loop, name) and (config.model.experts is None or loop.teacher):
+            raise ValueError(
+                f"{name}={getattr(loop, name)} would change nothing: it is of a model with experts "
+                "that learns from tokens (model.experts is None, or a teacher is set); use 0"
+            )
     if not loop.teacher:
-        update = train_step.make_update(
-            losses.make_next_token(config.model), tx, num_microbatches=loop.num_microbatches
-        )
+        loss = losses.make_next_token(config.model, balance_coef=loop.balance_coef)
+        update = train_step.make_update(loss, tx, num_microbatches=loop.num_microbatches)
+        if config.model.experts is not None:
+            update = router.make_update(update, config.model, bias_rate=loop.bias_rate)
         return jax.jit(update, donate_argnums=0, out_shardings=out)
     model, teacher, _ = load_teacher(loop.teacher, mesh, tokens)
 

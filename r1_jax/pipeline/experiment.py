@@ -18,11 +18,12 @@ from r1_jax.training import reward_model as reward_loop
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """Devices by axis; data=0 takes all that fsdp and tensor leave."""
+    """Devices by axis; data=0 takes all that the others leave. expert: of routed experts."""
 
     data: int = 0
     fsdp: int = 1
     tensor: int = 1
+    expert: int = 1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -87,9 +87,11 @@ def activate(mesh: jax.sharding.Mesh, rules: axes.Rules = axes.RULES) -> Iterato
                     f"the rules map {name!r} to mesh axis {axis!r}; the mesh has {mesh.axis_names}"
                 )
     active = Active(mesh, rules)
+    # linen does not know that an axis may be absent
+    present = {name: axes.mesh_axes(name, rules, mesh.axis_names) or None for name in rules}
     token = _active.set(active)
     try:
-        with jax.set_mesh(mesh), nn.logical_axis_rules(tuple(rules.items())):
+        with jax.set_mesh(mesh), nn.logical_axis_rules(tuple(present.items())):
             yield active
     finally:
         _active.reset(token)

@@ -12,30 +12,39 @@ from r1_jax.data import packing
 from r1_jax.models import config as model_config
 from r1_jax.models import critic, scoring, transformer
 from r1_jax.rl import diagnostics, kl, objectives
-from r1_jax.training import step
+from r1_jax.training import router, step
 
 Adjust = Callable[[jax.Array], jax.Array]
 
 
-def make_next_token(model: model_config.ModelConfig) -> step.Loss:
+def make_next_token(model: model_config.ModelConfig, *, balance_coef: float = 0.0) -> step.Loss:
     """loss(params, Packed): mean cross-entropy in nats of each weighted token given those before.
 
     A document's first token is predicted by nothing: `packing.pack` gives it weight 0.
+    balance_coef: of the sequence balance loss of models with experts (router.balance).
     """
 
     def loss(params, batch: packing.Packed) -> step.LossOutput:
-        logps_BT, entropy_BT = scoring.token_scores(
+        mask_BT = batch.segment_BT > 0
+        logps_BT, entropy_BT, routed = scoring.routed_scores(
             model,
             params,
             batch.tokens_BT,
             adjust=lambda logits: logits,
             position_BT=batch.position_BT,
             segment_BT=batch.segment_BT,
+            mask_BT=mask_BT,
         )
         num_tokens = jnp.sum(batch.weight_BT)
         total = types.WeightedSum(-jnp.sum(logps_BT * batch.weight_BT), num_tokens)
-        entropy = types.WeightedSum(jnp.sum(entropy_BT * batch.weight_BT), num_tokens)
-        return step.LossOutput(total, {"entropy": entropy}, {}, {})
+        means = {"entropy": types.WeightedSum(jnp.sum(entropy_BT * batch.weight_BT), num_tokens)}
+        if routed is not None:
+            assert model.experts is not None
+            balance = router.balance(routed, jnp.sum(batch.weight_BT, axis=1))
+            total = dataclasses.replace(total, total=total.total + balance_coef * balance.total)
+            means["router/balance"] = balance
+            means[router.LOAD] = router.load(model.experts, routed, jnp.sum(mask_BT))
+        return step.LossOutput(total, means, {}, {})
 
     return loss
 

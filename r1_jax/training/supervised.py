@@ -25,6 +25,8 @@ class SupervisedConfig:
     teacher: str = ""  # weights whose distributions are learnt beside the tokens; "" is none
     teacher_weight: float = 0.5  # of the teacher's divergence; the rest is the tokens'
     teacher_temperature: float = 1.0
+    balance_coef: float = 0.0  # of experts' sequence balance loss; DeepSeek-V3: 1e-4
+    bias_rate: float = 0.0  # of experts' selection bias, by load; DeepSeek-V3: 1e-3
 
     def __post_init__(self):
         for name in ("epochs", "batch_rows", "row_length", "num_microbatches"):
@@ -34,6 +36,11 @@ class SupervisedConfig:
             raise ValueError(
                 f"teacher_weight={self.teacher_weight} must be in (0, 1] and teacher_temperature="
                 f"{self.teacher_temperature} above 0"
+            )
+        if self.balance_coef < 0 or self.bias_rate < 0:
+            raise ValueError(
+                f"balance_coef={self.balance_coef} and bias_rate={self.bias_rate} cannot be "
+                "negative; 0 switches them off"
             )
         if self.batch_rows % self.num_microbatches:
             raise ValueError(

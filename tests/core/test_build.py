@@ -180,13 +180,47 @@ def test_typed_text_is_read_as_the_type_of_its_key(dotted, text, value):
         ("optim.warmup_steps", "none", r"optim\.warmup_steps='none' is a str, not a int"),
         ("grpo.is_masked", "maybe", r"grpo\.is_masked='maybe' is a str, not a bool"),
         ("grpo.stop_ids", "3", r"grpo\.stop_ids=3 is a int, not a tuple"),
-        ("name.x", "3", r"name=\{'x': '3'\} is a dict, not a str"),
+        ("name.x", "3", r"name=\{'name': 'x', 'x': '3'\} is a dict, not a str"),
         ("grpo.kl", "3", r"unknown key grpo\.kl='3'; did you mean grpo\.kl_coef"),
     ],
 )
 def test_typed_text_of_another_type_is_named(dotted, text, message):
     with pytest.raises(ValueError, match=message):
         build.build(Experiment, build.merge({"name": "x"}, dotted, build.Text(text)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    width: int = 1
+    optim: Optim = dataclasses.field(default_factory=Optim)
+
+    @classmethod
+    def named(cls, name):
+        if name != "wide":
+            raise ValueError(f"{name!r} is no size; there is wide")
+        return cls(7, Optim(warmup_steps=5))
+
+
+def test_a_dataclass_can_be_given_by_name_and_changed():
+    @dataclasses.dataclass(frozen=True)
+    class Outer:
+        size: Size = dataclasses.field(default_factory=Size)
+
+    def built(mapping):
+        return build.build(Outer, mapping).size
+
+    assert built({"size": "wide"}) == Size.named("wide")
+    assert built({"size": {"name": "wide", "optim": {"schedule": "cosine"}}}) == Size(
+        7, Optim(warmup_steps=5, schedule="cosine")
+    )
+    # as flags: a name takes the place of what the file says, and later flags change it
+    mapping = build.merge({"size": {"width": 3}}, "size", build.Text("wide"))
+    assert built(mapping) == Size.named("wide")
+    assert built(build.merge(mapping, "size.optim.warmup_steps", build.Text("6"))) == Size(
+        7, Optim(warmup_steps=6)
+    )
+    with pytest.raises(ValueError, match=r"size: 'wid' is no size; there is wide"):
+        built({"size": "wid"})
 
 
 def test_merge_leaves_its_argument_alone():

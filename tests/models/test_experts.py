@@ -46,7 +46,9 @@ def test_weights_are_unbiased_scores_normalised_and_scaled():
 
 
 @pytest.mark.parametrize("crowd", [False, True])
-def test_the_mix_is_each_token_s_own_experts_and_drops_nobody(crowd):
+@pytest.mark.parametrize("few", [0, 4])
+def test_the_mix_is_each_token_s_own_experts_and_drops_nobody(few, crowd, monkeypatch):
+    monkeypatch.setattr(experts, "FEW", few)  # sorted, or all of them run
     B, T, X, D, E, F = 2, 7, 2, 6, 4, 5
     chosen_BTX = np.random.default_rng(0).permuted(np.tile(np.arange(E), (B, T, 1)), axis=-1)
     chosen_BTX = chosen_BTX[..., :X]
@@ -62,8 +64,9 @@ def test_the_mix_is_each_token_s_own_experts_and_drops_nobody(crowd):
         expected[b, t] += weight_BTX[b, t, k] * (hidden @ down[e])
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
     # a part of the experts does its part: what a device of the expert axis adds
-    mine = experts._mix(x_BTD, chosen_BTX, weight_BTX, gate[2:], up[2:], down[2:], first=2)
-    others = experts._mix(x_BTD, chosen_BTX, weight_BTX, gate[:2], up[:2], down[:2], first=0)
+    part = experts._mix_of_few if few else experts._mix
+    mine = part(x_BTD, chosen_BTX, weight_BTX, gate[2:], up[2:], down[2:], first=2)
+    others = part(x_BTD, chosen_BTX, weight_BTX, gate[:2], up[:2], down[:2], first=0)
     np.testing.assert_allclose(mine + others, found, rtol=1e-4, atol=1e-4)
 
 

@@ -262,11 +262,11 @@ def test_the_critic_s_loss_is_that_of_the_equations(aggregation, clip, monkeypat
 def test_next_token_loss_is_the_mean_over_weighted_tokens(monkeypatch):
     seen = {}
 
-    def scores(model, params, tokens_BT, *, adjust, position_BT, segment_BT):
-        seen.update(position_BT=position_BT, segment_BT=segment_BT)
-        return params["logps"], -params["logps"]
+    def scores(model, params, tokens_BT, *, adjust, position_BT, segment_BT, mask_BT):
+        seen.update(position_BT=position_BT, segment_BT=segment_BT, mask_BT=mask_BT)
+        return params["logps"], -params["logps"], None
 
-    monkeypatch.setattr(scoring, "token_scores", scores)
+    monkeypatch.setattr(scoring, "routed_scores", scores)
     rows = packing.pack([[1, 2, 3], [4, 5]], row_length=6, pad_id=0)
     params = {"logps": jnp.array([[-9.0, -1.0, -2.0, -9.0, -3.0, -9.0]])}
     out = losses.make_next_token(None)(params, jax.tree.map(jnp.asarray, rows))
@@ -275,6 +275,7 @@ def test_next_token_loss_is_the_mean_over_weighted_tokens(monkeypatch):
     assert float(out.means["entropy"].total) == 6.0
     np.testing.assert_array_equal(seen["segment_BT"], rows.segment_BT)
     np.testing.assert_array_equal(seen["position_BT"], rows.position_BT)
+    np.testing.assert_array_equal(seen["mask_BT"], rows.segment_BT > 0)
 
 
 def test_distillation_weighs_tokens_and_teacher(monkeypatch):
