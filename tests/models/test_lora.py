@@ -9,8 +9,9 @@ import pytest
 from flax import linen as nn
 from flax import traverse_util
 
+from r1_jax.core import trees
 from r1_jax.models import cache as kv_cache
-from r1_jax.models import heads, lora, transformer
+from r1_jax.models import heads, layers, lora, sizes, transformer
 from tests.models import tiny
 
 MODELS = {"qwen": tiny.MODEL, "deepseek": tiny.DEEPSEEK}
