@@ -105,6 +105,11 @@ class ExperimentConfig:
     )
     checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
 
+    @property
+    def keeps_reference(self) -> bool:
+        """Whether RL's checkpoints hold a reference policy: a teacher stays in its own file."""
+        return bool(self.grpo.kl_coef) and not self.teacher
+
     def __post_init__(self):
         reward = self.reward
         if not self.general_reward.accuracy and (reward.gates or reward.composition != "sum"):

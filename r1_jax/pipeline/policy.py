@@ -36,7 +36,7 @@ def restore(
     """(setup, parameters, step) of a checkpoint of `run`, its newest unless `step` is given."""
     stage = assemble.add_critic(config, assemble.setup(config, config.grpo.num_steps))
     like = {"state": stage.state}
-    if config.grpo.kl_coef:
+    if config.keeps_reference:
         like["reference"] = stage.state.params
     with store.Store(pathlib.Path(run) / "checkpoints", read_only=True) as checkpoints:
         step = checkpoints.latest_step() if step is None else step

@@ -130,7 +130,6 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
         parents = parents | {"teacher": digest}
     elif cfg.kl_coef:
         reference = jax.tree.map(lambda x: x.copy(), state.params)
-    is_kept = reference is not None and not config.teacher  # with the checkpoints
     latest = checkpoints.latest_step()
     host = {
         "batches": prompts.state(),
@@ -140,7 +139,7 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
         "tokenizer": base64.b64encode(stage.tokens.model).decode(),
     }
     if latest is not None:
-        like = {"state": state} | ({"reference": reference} if is_kept else {})
+        like = {"state": state} | ({"reference": reference} if config.keeps_reference else {})
         arrays, host = checkpoints.restore(latest, like)
         same_source(checkpoints.path(latest), host, config, stage.tokens)
         state, reference = arrays["state"], arrays.get("reference", reference)
@@ -259,7 +258,9 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
             if not (crossed or step >= cfg.num_steps):
                 return
             with clock.phase("save"):
-                arrays = {"state": state} | ({"reference": reference} if is_kept else {})
+                arrays = {"state": state} | (
+                    {"reference": reference} if config.keeps_reference else {}
+                )
                 host.update(batches=prompts.state(), seconds=clock.totals())
                 checkpoints.save(step, arrays, host)
             write_manifest()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from r1_jax.checkpoints import atomic
+from r1_jax.checkpoints import atomic, weights
 from r1_jax.core import keys
 from r1_jax.data import filters
 from r1_jax.data.tasks import load
@@ -57,7 +57,7 @@ def measure(
 
     pass@1 with its interval, cons@16, mean length; `language`: mean share of the thinking's words
     in the question's language; `readable`: share of completions that pass data.filters; `general`:
-    pass@1 on general requests.
+    pass@1 on general requests; `updates`: of the stage that made the policy.
     """
     row, samples = _held_out(config, "countdown")
     general, others = _held_out(config, "general")
@@ -66,7 +66,9 @@ def measure(
     readable = [
         filters.why_dropped(s["question"], s["completion"], tags, limits) is None for s in samples
     ]
+    _, manifest = weights.load_weights(config.base)
     row |= {"language": float(np.mean(shares)), "readable": float(np.mean(readable))}
+    row |= {"updates": manifest["num_steps"]}
     row |= {f"general/{name}": general[name] for name in ("pass@1", "pass@1_low", "pass@1_high")}
     return row | {"general/num_problems": general["num_problems"]}, samples + others
 

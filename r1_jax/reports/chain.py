@@ -24,6 +24,7 @@ _ROWS = (
     ("language", "language", ""),
     ("readable", "readable", ""),
     ("general, pass@1", "general/pass@1", "general/pass@1"),
+    ("updates of its stage", "updates", ""),
 )
 
 

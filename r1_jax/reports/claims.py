@@ -16,6 +16,16 @@ from typing import Any, NamedTuple
 from r1_jax.reports import ablations, emergence, markup, page, paired, runs
 
 NUM_SEEDS = 3
+QUICKSTART = ("quickstart", "r1_zero_countdown")
+# Cells of sweeps that are the quickstart itself: its runs serve them all.
+SAME = {
+    "length": "response_schedule=_",
+    "ppo": "variant=grpo",
+    "advantage": "advantage=zscore,aggregation=sequence_mean",
+    "base_behaviours": "variant=shipped",
+}
+COMPARED = ("kl",)  # sweeps of which the report's comparison is read, not the runs
+KEPT = ("config.json", "eval.jsonl", "manifest.json")  # of a run, what claims are read from
 YES, NO, NOT_RUN = "reproduced", "not reproduced", "not run yet"
 
 
@@ -41,6 +51,8 @@ class Arms:
 
     def runs(self, sweep: str, cell: str) -> dict[int, runs.Run]:
         """Seed -> run, for those that came to their end."""
+        if SAME.get(sweep) == cell:
+            sweep, cell = QUICKSTART
         found = {}
         for path in sorted((self.workdir / sweep / cell).glob("seed*")):
             if (path / "eval.jsonl").exists():
@@ -48,6 +60,14 @@ class Arms:
                 if ablations.final_row(run) is not None:
                     found[int(path.name.removeprefix("seed"))] = run
         return found
+
+    def compared(self, sweep: str, metric: str) -> dict[str, paired.Paired]:
+        """Cell -> difference to the sweep's baseline over seeds, from its report's numbers."""
+        path = self.workdir / sweep / "report" / "comparison.json"
+        if not path.exists():
+            return {}
+        cells = [one for one in json.loads(path.read_text())["cells"] if one["metric"] == metric]
+        return {one["what"]: paired.Paired(**one["seeds"]) for one in cells if one["seeds"]}
 
     def tables(self) -> list[dict[str, dict[str, Any]]]:
         """Of every chain that came to its end: model -> its row of standing/table.json."""
@@ -94,19 +114,19 @@ def _ends(members: Mapping[int, runs.Run], key: str) -> list[tuple[float, float]
 
 
 def _rises(arms: Arms) -> Finding:
-    members = arms.runs("quickstart", "r1_zero_countdown")
+    members = arms.runs(*QUICKSTART)
     accuracy = [after - before for before, after in _ends(members, "pass@1")]
     return all_of(effect("pass@1", accuracy), ratio("length", _ends(members, "length/mean")))
 
 
 def _votes(arms: Arms) -> Finding:
-    members = arms.runs("quickstart", "r1_zero_countdown").values()
+    members = arms.runs(*QUICKSTART).values()
     last = [run.task_evals[-1] for run in members]
     return all_of(effect("cons@16 - pass@1", [row["cons@16"] - row["pass@1"] for row in last]))
 
 
 def _reflects(arms: Arms) -> Finding:
-    members = arms.runs("quickstart", "r1_zero_countdown")
+    members = arms.runs(*QUICKSTART)
     return all_of(ratio("words a completion", _ends(members, "reflection/per_completion")))
 
 
@@ -141,22 +161,18 @@ def _distilled(arms: Arms) -> Finding:
 
 
 def _reference(arms: Arms) -> Finding:
-    base = arms.runs("kl", "variant=k3_0.04")
-    found = []
-    for cell in ("variant=none", "variant=k3_0.001", "variant=k3_1"):
-        other = arms.runs("kl", cell)
-        seeds = sorted(base.keys() & other.keys())
-        ends = [(_last(base[seed]), _last(other[seed])) for seed in seeds]
+    found = arms.compared("kl", "pass@1")
+    texts, cells = [], ("variant=none", "variant=k3_0.001", "variant=k3_1")
+    for cell in cells:
+        of = found.get(cell)
+        if of is None or of.num < NUM_SEEDS:
+            continue
         name = cell.removeprefix("variant=")
-        found.append(effect(f"pass@1, {name} - k3_0.04", [b - a for a, b in ends]))
-    known = [one.text for one in found if one is not None]
-    if len(known) < len(found):
-        return Finding("; ".join(known) or "-", NOT_RUN)
-    return Finding("; ".join(known), "measured; the paper publishes no figure")
-
-
-def _last(run: runs.Run) -> float:
-    return run.task_evals[-1]["pass@1"]
+        texts.append(
+            f"pass@1, {name} - k3_0.04 {of.mean:+.3f} [{of.low:+.3f}, {of.high:+.3f}], n = {of.num}"
+        )
+    verdict = NOT_RUN if len(texts) < len(cells) else "measured; the paper publishes no figure"
+    return Finding("; ".join(texts) or "-", verdict)
 
 
 def _random(arms: Arms) -> Finding:
@@ -256,24 +272,115 @@ CLAIMS = (
 )  # fmt: skip
 
 
+# What this project asks of its own chain, beside the paper's claims: (second - first, at least).
+_BARS = (
+    ("language, R1 - R1-Zero", "R1-Zero", "R1", "language", 0.20),
+    ("readable, R1 - R1-Zero", "R1-Zero", "R1", "readable", 0.0),
+    ("pass@1, R1 - R1-Zero", "R1-Zero", "R1", "pass@1", -0.05),
+    ("pass@1, distilled student - RL on the student", "RL on the student", "distilled student",
+     "pass@1", 0.10),
+)  # fmt: skip
+_STANDING = (
+    "pass@1",
+    "cons@16",
+    "length/mean",
+    "language",
+    "readable",
+    "general/pass@1",
+    "updates",
+)
+
+
+def bars(arms: Arms) -> list[list[str]]:
+    """Rows (what, at least, ours over seeds, whether its mean is; whether its interval is)."""
+    rows = []
+    for what, first, second, key, least in _BARS:
+        values = _between(arms, first, second, key)
+        found = effect("", values, at_least=least)
+        if found is None:
+            rows.append([what, f"{least:+.2f}", "-", NOT_RUN])
+            continue
+        mean = sum(values) / len(values)
+        held = "in its whole interval" if found.is_claimed else "in the mean"
+        rows.append([what, f"{least:+.2f}", found.text.strip(), held if mean >= least else "no"])
+    return rows
+
+
+def standing(arms: Arms) -> list[list[str]]:
+    """A row a model, a column a metric: mean and spread over the chains; empty without chains."""
+    tables = arms.tables()
+    rows = []
+    for model in tables[0] if tables else ():
+        row = [model]
+        for key in _STANDING:
+            values = [table[model][key] for table in tables if table[model].get(key) is not None]
+            if len(values) < len(tables):
+                row.append("-")
+                continue
+            mean = sum(values) / len(values)
+            square = sum((value - mean) ** 2 for value in values)
+            spread = math.sqrt(square / (len(values) - 1)) if len(values) > 1 else 0.0
+            digits = 3 if mean < 2 else 1
+            row.append(f"{mean:.{digits}f} ± {spread:.{digits}f}")
+        rows.append(row)
+    return rows
+
+
 def write(workdir: str | os.PathLike[str]) -> tuple[pathlib.Path, list[str]]:
     """Writes WORKDIR/CLAIMS.md and claims.html from what is there; (CLAIMS.md, a line a claim)."""
     arms = Arms(pathlib.Path(workdir))
     found = [(claim, claim.judge(arms)) for claim in CLAIMS]
-    head = ["claim", "paper", "ours, 95% over seeds", "verdict"]
-    rows = [
-        [f"{claim.number}. {claim.text}", claim.paper, of.ours, of.verdict] for claim, of in found
+    parts: list[tuple[str, str, list[str], list[list[str]]]] = [
+        (
+            "The paper's claims, as they came out here",
+            _how(),
+            ["claim", "paper", "ours, 95% over seeds", "verdict"],
+            [[f"{one.number}. {one.text}", one.paper, of.ours, of.verdict] for one, of in found],
+        )
     ]
-    lines = ["| " + " | ".join(row) + " |" for row in [head, ["---"] * 4, *rows]]
-    text = "# The paper's claims, as they came out here\n\n" + "\n".join(lines)
+    if rows := standing(arms):
+        how = f"Mean and standard deviation over {len(arms.tables())} chains, held-out problems."
+        parts += [
+            ("Where every model of the chain stands", how, ["model", *_STANDING], rows),
+            (
+                "What is asked of the chain",
+                "Differences over chains, 95% by Student's t.",
+                ["difference", "at least", "ours", "holds"],
+                bars(arms),
+            ),
+        ]
     path = arms.workdir / "CLAIMS.md"
     arms.workdir.mkdir(parents=True, exist_ok=True)
-    emergence.replace(path, (text + f"\n\n{_how()}\n").encode())
-    table = f'<div class="card">{markup.table(head, rows, is_text=True)}</div>'
-    body = ["<h1>The paper's claims</h1>", f'<p class="muted">{_how()}</p>', table]
+    text, body = [], []
+    for title, how, head, rows in parts:
+        lines = ["| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows]]
+        text += [f"# {title}", how, "\n".join(lines)]
+        table = markup.table(head, rows, is_text=True)
+        body += [f"<h1>{title}</h1>", f'<p class="muted">{how}</p>']
+        body.append(f'<div class="card">{table}</div>')
+    emergence.replace(path, ("\n\n".join(text) + "\n").encode())
     html = page.document("claims", body)
     emergence.replace(arms.workdir / "claims.html", html.encode("utf-8"))
     return path, [f"{claim.number:>2}. {of.verdict}: {claim.text}" for claim, of in found]
+
+
+def keep(workdir: str | os.PathLike[str], out: str | os.PathLike[str]) -> int:
+    """Copies what claims are read from, a few kilobytes a run, to `out`; the number of files.
+
+    What is there already from other runs stays: arms add up over machines and days.
+    """
+    workdir, out, num = pathlib.Path(workdir), pathlib.Path(out), 0
+    kept = [path for name in KEPT for path in workdir.glob(f"*/*/seed*/{name}")]
+    kept += [
+        *workdir.glob("*/report/comparison.json"),
+        *workdir.glob("chain/seed*/standing/table.json"),
+    ]
+    for path in sorted(kept):
+        target = out / path.relative_to(workdir)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        emergence.replace(target, path.read_bytes())
+        num += 1
+    return num
 
 
 def _how() -> str:

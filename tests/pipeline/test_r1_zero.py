@@ -34,8 +34,8 @@ def kill_at(phase: str, at: int):
 def like(toy, **changes):
     config = toy.config(**changes)
     state = toy.add_critic(config, toy.setup(config, 8)).state
-    is_kept = config.grpo.kl_coef and not config.teacher
-    return {"state": state, "reference": state.params} if is_kept else {"state": state}
+    held = {"state": state}
+    return held | {"reference": state.params} if config.keeps_reference else held
 
 
 # --- what a run leaves --------------------------------------------------------------------------

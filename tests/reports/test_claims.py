@@ -21,8 +21,10 @@ def _chain(workdir, seed, **rows):
     (folder / "table.json").write_text(json.dumps(table))
 
 
-def _row(accuracy, language=0.5, general=0.0):
-    return {"pass@1": accuracy, "language": language, "general/pass@1": general}
+def _row(accuracy, language=0.5, general=0.0, readable=0.5):
+    return {
+        "pass@1": accuracy, "language": language, "general/pass@1": general, "readable": readable,
+    }  # fmt: skip
 
 
 def _chains(workdir, num=3, **changes):
@@ -33,7 +35,7 @@ def _chains(workdir, num=3, **changes):
             "Dev1": _row(0.4),
             "Dev2": _row(0.58 + noise, language=0.95),
             "Dev3": _row(0.5, general=0.6 + noise),
-            "R1": _row(0.6, general=0.7 - noise),
+            "R1": _row(0.6, language=0.9, general=0.7 - noise, readable=0.9),
             "distilled_student": _row(0.5 + noise),
             "RL_on_the_student": _row(0.3),
         }
@@ -100,8 +102,11 @@ def test_the_page_has_every_claim(tmp_path):
     _chains(tmp_path)
     path, lines = claims.write(tmp_path)
     text = path.read_text()
-    assert len(lines) == 13 == text.count("\n| ") - 2  # head and rule
-    assert all(line.count("|") == 5 for line in text.splitlines() if line.startswith("|"))
+    claimed, standing, asked = text.split("\n\n# ")
+    assert len(lines) == 13 == claimed.count("\n| ") - 2  # head and rule
+    assert all(line.count("|") == 5 for line in claimed.splitlines() if line.startswith("|"))
+    assert "| R1-Zero | 0.610 ± 0.010 |" in standing and standing.count("\n| ") == 2 + 7
+    assert asked.count("| in its whole interval |") == 4
     assert "reproduced" in (tmp_path / "claims.html").read_text()
 
 
@@ -115,8 +120,59 @@ def test_every_arm_but_one_has_commands_and_sweeps_have_the_cells_that_are_read(
             assert command.words(arm, tmp_path, 1)
     (words,) = command.words("length", tmp_path, 1)
     names = [cell.name for cell in sweep.cells([words[words.index("--grid") + 1]], "x")]
-    assert names == [f"response_schedule={name}" for name in ("_", "0_96", "0_96_50_176")]
+    assert names == [f"response_schedule={name}" for name in ("0_96", "0_96_50_176")]
     (words,) = command.words("advantage", tmp_path, 1)
     grids = [words[i + 1] for i, word in enumerate(words) if word == "--grid"]
     names = [cell.name for cell in sweep.cells(grids, "x")]
-    assert "advantage=mean_only,aggregation=constant_length" in names
+    assert names == ["advantage=mean_only,aggregation=constant_length"]
+    reported = command.words("kl", tmp_path, 1)[1]
+    assert reported == ["report", str(tmp_path / "kl")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "number", "said"),
+    [
+        ({"R1": _row(0.6, language=0.69, readable=0.9)}, 0, "no"),
+        ({"R1": _row(0.6, language=0.9, readable=0.5)}, 1, "in the mean"),  # 0, and no more
+        ({"R1": _row(0.54, language=0.9, readable=0.9)}, 2, "no"),
+        ({"distilled_student": _row(0.39)}, 3, "no"),
+        ({}, 3, "in its whole interval"),
+    ],
+)
+def test_what_is_asked_of_the_chain_is_the_issue_s_numbers(changes, number, said, tmp_path):
+    _chains(tmp_path, **changes)
+    assert claims.bars(claims.Arms(tmp_path))[number][-1] == said
+
+
+def test_cells_that_are_the_quickstart_are_its_runs(tmp_path, make_run):
+    for seed in range(3):
+        make_run(f"quickstart/r1_zero_countdown/seed{seed}", seed=seed)
+        make_run(f"base_behaviours/variant=no_search/seed{seed}", seed=seed, gain=0.0)
+    assert _verdicts(tmp_path)[12].verdict == claims.YES
+
+
+def test_a_comparison_is_read_where_three_seeds_made_it(tmp_path):
+    def cell(name, num):
+        seeds = {"mean": 0.02, "low": 0.01, "high": 0.03, "p": 0.01, "num": num}
+        return {"metric": "pass@1", "what": name, "seeds": seeds}
+
+    folder = tmp_path / "kl" / "report"
+    folder.mkdir(parents=True)
+    names = ("variant=none", "variant=k3_0.001", "variant=k3_1")
+    for nums, verdict in (((3, 3, 2), claims.NOT_RUN), ((3, 3, 3), "measured")):
+        cells = [cell(name, num) for name, num in zip(names, nums, strict=True)]
+        (folder / "comparison.json").write_text(json.dumps({"cells": cells}))
+        assert _verdicts(tmp_path)[10].verdict.startswith(verdict)
+
+
+def test_what_is_kept_says_the_same_and_adds_up(tmp_path, make_run):
+    for seed in range(3):
+        make_run(f"w/quickstart/r1_zero_countdown/seed{seed}", seed=seed)
+    _chains(tmp_path / "w")
+    assert claims.keep(tmp_path / "w", tmp_path / "kept") >= 3 * 2 + 3
+    _chain(tmp_path / "other", 3, **{"R1-Zero": _row(0.6)})
+    claims.keep(tmp_path / "other", tmp_path / "kept")
+    assert len(claims.Arms(tmp_path / "kept").tables()) == 4
+    (tmp_path / "kept" / "chain" / "seed3" / "standing" / "table.json").unlink()
+    assert _verdicts(tmp_path / "kept") == _verdicts(tmp_path / "w")
+    assert not list((tmp_path / "kept").glob("**/samples"))
