@@ -8,6 +8,8 @@ from typing import Any
 
 from r1_jax.data import demonstrations
 from r1_jax.data import filters as filtering
+from r1_jax.rewards import extract, verdict
+from r1_jax.rewards import judge as judges
 from r1_jax.text import chat
 
 Rewriter = Callable[[str, str, chat.Tags], str | None]  # (question, completion, tags)
@@ -22,6 +24,7 @@ class SelectionConfig:
     per_prompt: int = 1  # kept a prompt at most
     examples: str = ""  # demonstrations (JSONL) shown before every question; "" shows none
     num_examples: int = 0  # the first so many of them
+    judge: str = ""  # "module:function" (question, reference, answer): of what no rule can grade
     rewriter: str = ""  # "module:function" of (question, completion, tags); "" keeps the words
     filters: filtering.FilterConfig = dataclasses.field(default_factory=filtering.FilterConfig)
 
@@ -66,22 +69,30 @@ def select(
     config: SelectionConfig,
     tags: chat.Tags,
     source: str,
+    references: Mapping[int, str] | None = None,
 ) -> tuple[list[demonstrations.Demonstration], dict[str, int]]:
     """(what is kept, in the order sampled; number of samples by what became of them).
 
-    samples: rows as in samples/: uid, question, completion, outcome. Kept are right ones that,
-    rewritten, pass the filters, are no duplicate, and are among the first per_prompt of their
-    prompt.
+    samples: rows as in samples/: uid, question, completion, sample, outcome. Kept are right ones
+    that, rewritten, pass the filters, are no duplicate, and are among the first per_prompt of their
+    prompt. What the rules could not grade (verdict.Outcome.is_failure) is put to config.judge with
+    the problem's reference, of `references` by uid (DeepSeek-R1 2.3.3).
     """
     rewrite = resolve(config.rewriter)
+    by = judges.named(right=config.judge) if config.judge else None
     kept: list[demonstrations.Demonstration] = []
     fate: collections.Counter[str] = collections.Counter()
     of_prompt: collections.Counter[int] = collections.Counter()
     seen = set()
     for row in samples:
         uid, question = row["uid"], row["question"]
-        if row["outcome"] != "right":
-            fate[f"not right: {row['outcome']}"] += 1
+        outcome = row["outcome"]
+        if by is not None and verdict.Outcome[outcome.upper()].is_failure:
+            answer = extract.answer(row["completion"], tags) or ""
+            ruling = by.grade(question, (references or {}).get(uid), answer, row["sample"])
+            outcome = "right" if ruling.is_right else f"judge: {ruling.error or 'wrong'}"
+        if outcome != "right":
+            fate[f"not right: {outcome}"] += 1
             continue
         completion = rewrite(question, row["completion"], tags)
         if completion is None:

@@ -36,7 +36,9 @@ def run(
             num_samples=choice.num_samples,
             examples=choice.shown(),
         )
-        kept, fate = selection.select(rows, choice, config.tags, "rejection_sampling")
+        asked = load.load(config.task).splits["train"] if choice.judge else ()
+        references = {prompt.uid: prompt.reference for prompt in asked}
+        kept, fate = selection.select(rows, choice, config.tags, "rejection_sampling", references)
         others = [] if general is None else non_reasoning(load.load(general), config.tags)
         cold_start.finish(workdir, kept + others * repeat, fate | {"general": len(others) * repeat})
     return path

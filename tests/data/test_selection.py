@@ -39,6 +39,28 @@ def test_what_is_kept_and_what_became_of_the_others():
     assert sum(fate.values()) == len(SAMPLES)
 
 
+def says_eight(question: str, reference: str | None, answer: str) -> bool:
+    """A judge who knows one reference, and does not know what to say of another."""
+    if reference not in ("8", "9"):
+        raise ValueError(f"what is {reference}?")
+    return reference == "8"
+
+
+def test_a_judge_is_asked_of_what_no_rule_could_grade_and_of_nothing_else():
+    rows = [
+        _row(uid, f"We try: {uid} + 5.", outcome=outcome) | {"sample": 0}
+        for uid, outcome in enumerate(("bad_reference", "crash", "timeout", "wrong", "unparsed"))
+    ]
+    config = selection.SelectionConfig(judge=f"{__name__}:says_eight")
+    references = {0: "8", 1: "9", 2: "?", 3: "8", 4: "8"}
+    kept, fate = selection.select(rows, config, TAGS, "here", references)
+    assert [one.uid for one in kept] == [0]
+    assert fate == {
+        "kept": 1, "not right: judge: wrong": 1, "not right: judge: raised": 1,
+        "not right: wrong": 1, "not right: unparsed": 1,
+    }  # fmt: skip
+
+
 def test_a_rewriter_comes_before_the_filters():
     config = selection.SelectionConfig(rewriter="r1_jax.data.rewrite:countdown")
     kept, fate = selection.select([SAMPLES[6], _row(3, "")], config, TAGS, "here")
