@@ -1,6 +1,6 @@
 """The Countdown base in DeepSeek-V3's shape: latent attention and routed experts, in small.
 
-The corpus is that of configs/base_countdown.py, a quarter of it, in batches half as large. Experts
+The corpus is that of configs/base_countdown.py, a tenth of it, in batches half as large. Experts
 are balanced as V3's were: by a selection bias that load moves (0.001 an update) and a weak sequence
 balance loss (1e-4).
 
@@ -15,9 +15,10 @@ from configs import base_countdown
 def get_config():
     config = base_countdown.get_config()
     config.model = {"name": "deepseek_tiny"}
-    config.corpus.num_documents = 60_000
+    config.corpus.num_documents = 24_000
     config.pretrain.batch_rows = 16
     config.pretrain.num_microbatches = 2
+    config.optim.warmup_steps = 30
     config.pretrain.balance_coef = 1e-4
     config.pretrain.bias_rate = 1e-3
     return config
