@@ -28,6 +28,7 @@ _CONFIG = {
         "ablate_advantage",
         ("grpo.advantage=mean_only", "grpo.aggregation=constant_length"),
     ),
+    "preference": ("ablate_preference", ("variant=rules,late,always",)),
     "base_behaviours": ("ablate_base_behaviours", ("variant=no_search",)),
 }
 
@@ -45,11 +46,7 @@ def main(argv):
     arms = dict.fromkeys(arm for number in values.run for arm in known[number].arms)
     status = 0
     for arm in arms:
-        try:
-            commands = words(arm, workdir, values.workers)
-        except ValueError as error:
-            flagset.fail(error)
-        for command in commands:
+        for command in words(arm, workdir, values.workers):
             status = max(status, subprocess.call([sys.executable, "-m", "r1_jax", *command]) != 0)
     if values.keep:
         print(f"kept {claims.keep(workdir, values.keep)} files in {values.keep}")
@@ -60,7 +57,7 @@ def main(argv):
 
 
 def words(arm: str, workdir: pathlib.Path, workers: int) -> list[list[str]]:
-    """The commands that make an arm, or finish it. ValueError for one that has no command yet."""
+    """The commands that make an arm, or finish it."""
     if arm == "chain":
         return [
             [
@@ -71,8 +68,6 @@ def words(arm: str, workdir: pathlib.Path, workers: int) -> list[list[str]]:
             ]
             for seed in range(claims.NUM_SEEDS)
         ]
-    if arm not in _CONFIG:
-        raise ValueError(f"the arm {arm!r} has no runs yet; leave its claim out of --run")
     config, grids = _CONFIG[arm]
     grid = [word for text in grids for word in ("--grid", text)]
     sweep = [
@@ -83,6 +78,11 @@ def words(arm: str, workdir: pathlib.Path, workers: int) -> list[list[str]]:
         f"--workers={workers}",
         f"--workdir={workdir / arm}",
     ]
+    if arm == "preference":  # all of one chain's Dev3, and paid by its reward model
+        chain = (workdir / "chain" / "seed0").absolute()
+        sweep.append(f"--config.base={chain / 'dev3' / 'policy.safetensors'}")
+        model = chain / "reward_model" / "reward_model.safetensors"
+        sweep.append(f"--config.general_reward.path={model}")
     if arm in claims.COMPARED:
         return [sweep, ["report", str(workdir / arm)]]
     return [sweep]

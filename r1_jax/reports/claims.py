@@ -232,8 +232,12 @@ def _behaviours(arms: Arms) -> Finding:
     )
 
 
-def _not_run(arms: Arms) -> Finding:
-    return Finding("-", NOT_RUN)
+def _hacked(arms: Arms) -> Finding:
+    rules, late, always = (f"variant={name}" for name in ("rules", "late", "always"))
+    return all_of(
+        effect("pass@1, rules - always", _gain(arms, "preference", always, rules)),
+        effect("pass@1, late - always", _gain(arms, "preference", always, late)),
+    )
 
 
 class Claim(NamedTuple):
@@ -259,7 +263,7 @@ CLAIMS = (
     Claim(7, "distilled small beats RL on small", "Qwen-32B: 72.6 against 47.0", ("chain",),
           _distilled),
     Claim(8, "a preference reward used too long is hacked, rules are not", "last 400 of 1,700",
-          ("preference",), _not_run),
+          ("chain", "preference"), _hacked),
     Claim(9, "PPO with lambda 1.0 comes close to GRPO, 0.95 does not", "figure in A.3", ("ppo",),
           _actor_critic),
     Claim(10, "reference and KL: what they change", "coefficient 0.001, refresh at 400", ("kl",),

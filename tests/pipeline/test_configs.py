@@ -145,7 +145,7 @@ def test_an_ablation_s_command_is_a_sweep_in_which_every_cell_is_another_run(
 
 
 def test_the_issue_s_ablations_are_all_here():
-    names = "kl reward clip advantage length reference_refresh base_behaviours".split()
+    names = "kl reward clip advantage length reference_refresh base_behaviours preference".split()
     assert {path.stem for path in ABLATIONS} == {f"ablate_{n}" for n in names} | {"ppo_countdown"}
 
 

@@ -110,14 +110,13 @@ def test_the_page_has_every_claim(tmp_path):
     assert "reproduced" in (tmp_path / "claims.html").read_text()
 
 
-def test_every_arm_but_one_has_commands_and_sweeps_have_the_cells_that_are_read(tmp_path):
+def test_every_arm_has_commands_and_sweeps_have_the_cells_that_are_read(tmp_path):
     for claim in claims.CLAIMS:
         for arm in claim.arms:
-            if arm == "preference":
-                with pytest.raises(ValueError, match="no runs yet"):
-                    command.words(arm, tmp_path, 1)
-                continue
             assert command.words(arm, tmp_path, 1)
+    assert claims.CLAIMS[7].arms == ("chain", "preference")  # the second is made from the first
+    (words,) = command.words("preference", tmp_path, 1)
+    assert f"--config.base={tmp_path}/chain/seed0/dev3/policy.safetensors" in words
     (words,) = command.words("length", tmp_path, 1)
     names = [cell.name for cell in sweep.cells([words[words.index("--grid") + 1]], "x")]
     assert names == [f"response_schedule={name}" for name in ("0_96", "0_96_50_176")]
@@ -176,3 +175,13 @@ def test_what_is_kept_says_the_same_and_adds_up(tmp_path, make_run):
     (tmp_path / "kept" / "chain" / "seed3" / "standing" / "table.json").unlink()
     assert _verdicts(tmp_path / "kept") == _verdicts(tmp_path / "w")
     assert not list((tmp_path / "kept").glob("**/samples"))
+
+
+@pytest.mark.parametrize(("always", "verdict"), [(0.1, claims.YES), (0.4, claims.NO)])
+def test_a_preference_reward_is_hacked_where_it_costs_what_rules_see(
+    always, verdict, tmp_path, make_run
+):
+    for seed in range(3):
+        for name, gain in (("rules", 0.3), ("late", 0.3), ("always", always)):
+            make_run(f"preference/variant={name}/seed{seed}", seed=seed, gain=gain)
+    assert _verdicts(tmp_path)[8].verdict == verdict
