@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from r1_jax.models import config as model_config
-from r1_jax.models import layers, rotary
+from r1_jax.models import flash, layers, rotary
 from r1_jax.sharding import place
 
 MASKED = -1e30  # finite, so that a row in which all is masked gives no NaN
@@ -41,10 +41,12 @@ def causal(
     """
     B, T, N, H = q_BTNH.shape
     K = k_BTKH.shape[2]
-    q_BKRTH = q_BTNH.reshape(B, T, K, N // K, H).transpose(0, 2, 3, 1, 4)
     if segment_BT is None:
         segment_BT = jnp.zeros((B, T), jnp.int32)
-    scale = H**-0.5 if scale is None else scale
+    scale = float(H**-0.5 if scale is None else scale)
+    if flash.is_of_use(T):
+        return flash.causal(q_BTNH, k_BTKH, v_BTKU, segment_BT, scale)
+    q_BKRTH = q_BTNH.reshape(B, T, K, N // K, H).transpose(0, 2, 3, 1, 4)
     k_BKTH, v_BKTU = k_BTKH.swapaxes(1, 2), v_BTKU.swapaxes(1, 2)
     out_BKRTU = cast(jax.Array, _blockwise(q_BKRTH, k_BKTH, v_BKTU, segment_BT, scale))
     return out_BKRTU.transpose(0, 3, 1, 2, 4).reshape(B, T, N, -1)

@@ -1,7 +1,9 @@
 """Configuration -> mesh, tokenizer, parameters and jitted functions: the edge where jit happens."""
 
 import dataclasses
+import math
 import pathlib
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -13,15 +15,13 @@ from r1_jax.checkpoints import folder, weights
 from r1_jax.core import build, keys, types
 from r1_jax.interop import convert
 from r1_jax.models import config as model_config
-from r1_jax.models import critic, heads, scoring, transformer
-from r1_jax.pipeline import experiment
-from r1_jax.sampling import generate as sampling_generate
-from r1_jax.sampling import logits as sampling_logits
+from r1_jax.models import critic, heads, transformer
+from r1_jax.pipeline import experiment, traced
 from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
 from r1_jax.text import load as text_load
 from r1_jax.text import tokenizer as text_tokenizer
-from r1_jax.training import actor_critic, by_length, grpo, losses, optim, ppo, router, supervised
+from r1_jax.training import actor_critic, by_length, grpo, losses, optim, ppo, supervised
 from r1_jax.training import state as train_state
 from r1_jax.training import step as train_step
 
@@ -33,16 +33,20 @@ def project_path(path: str) -> pathlib.Path:
     return PROJECT / pathlib.Path(path).expanduser()
 
 
-def make_mesh(config: experiment.MeshConfig) -> jax.sharding.Mesh:
-    """The mesh over all devices; data=0 is what the other axes leave."""
-    rest = jax.device_count() // max(1, config.fsdp * config.tensor * config.expert)
+def make_mesh(
+    config: experiment.MeshConfig, devices: Sequence[Any] | None = None
+) -> jax.sharding.Mesh:
+    """The mesh over all devices, or those given; data=0 is what the other axes leave."""
+    devices = jax.devices() if devices is None else devices
+    rest = len(devices) // max(1, config.fsdp * config.tensor * config.expert)
     data = config.data or max(1, rest)  # at least 1, so that an error names the axis at fault
-    return meshes.make_mesh(data=data, fsdp=config.fsdp, tensor=config.tensor, expert=config.expert)
+    return meshes.make_mesh(data, config.fsdp, config.tensor, devices, expert=config.expert)
 
 
 def rows_that_split(config: experiment.ExperimentConfig, mesh: jax.sharding.Mesh) -> None:
-    """Raises ValueError for batches of RL that do not split over the mesh's batch axes."""
-    ways = mesh.shape["data"] * mesh.shape["fsdp"] * mesh.shape.get("expert", 1)
+    """Raises ValueError for batches of RL that do not split over the mesh's data axes."""
+    split = [axis for axis in ("data", "fsdp", "expert") if axis in mesh.shape]
+    ways = math.prod(mesh.shape[axis] for axis in split)
     cfg = config.grpo
     num_rows = cfg.prompts_per_rollout * cfg.group_size
     pieces = cfg.num_minibatches * cfg.num_microbatches
@@ -57,8 +61,9 @@ def rows_that_split(config: experiment.ExperimentConfig, mesh: jax.sharding.Mesh
     ):
         if size % ways:
             raise ValueError(
-                f"{name}={size} does not split over data*fsdp={ways} of {dict(mesh.shape)}; use a "
-                f"multiple of {ways}, or set mesh.fsdp and mesh.tensor so that data*fsdp divides it"
+                f"{name}={size} does not split over {'*'.join(split)}={ways} of "
+                f"{dict(mesh.shape)}; use a multiple of {ways}, or set mesh.fsdp and mesh.tensor "
+                f"so that {'*'.join(split)} divides it"
             )
 
 
@@ -117,10 +122,15 @@ def initial_params(
     return jax.device_put(params, shardings), {"base": manifest["digest"]}
 
 
-def make_state(params: Any, tx, mesh: jax.sharding.Mesh) -> tuple[train_state.TrainState, Any]:
-    """(TrainState on fresh optimiser state, its shardings): moments lie like their parameters."""
-    placed = jax.tree.map(lambda x: x.sharding, params)
-    by_path = {jax.tree_util.keystr(p): s for p, s in jax.tree_util.tree_leaves_with_path(placed)}
+def state_shardings(params: Any, tx, mesh: jax.sharding.Mesh) -> tuple[Any, Any]:
+    """(the TrainState of `params` as shapes, its shardings): moments lie like their parameters.
+
+    params: arrays, or shapes with shardings; nothing is allocated.
+    """
+    by_path = {
+        jax.tree_util.keystr(path): leaf.sharding
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    }
 
     def like(path, leaf):
         # A moment's path ends in its parameter's path.
@@ -128,9 +138,14 @@ def make_state(params: Any, tx, mesh: jax.sharding.Mesh) -> tuple[train_state.Tr
         found = [s for p, s in by_path.items() if name.endswith(p)]
         return found[0] if found and leaf.ndim else place.replicated(mesh)
 
+    shapes = jax.eval_shape(partial(train_state.create, tx=tx), params)
+    return shapes, jax.tree_util.tree_map_with_path(like, shapes)
+
+
+def make_state(params: Any, tx, mesh: jax.sharding.Mesh) -> tuple[train_state.TrainState, Any]:
+    """(TrainState on fresh optimiser state, its shardings)."""
+    _, shardings = state_shardings(params, tx, mesh)
     create = partial(train_state.create, tx=tx)
-    abstract = jax.eval_shape(create, params)
-    shardings = jax.tree_util.tree_map_with_path(like, abstract)
     return jax.jit(create, out_shardings=shardings)(params), shardings
 
 
@@ -151,19 +166,10 @@ def make_generate(
     group_size: int,
 ):
     """generate(params, host PromptBatch, key, step, limit), compiled at its first call."""
-    traced = jax.jit(
-        sampling_generate.make_generate(
-            config.model,
-            config.sampling,
-            group_size=group_size,
-            max_response=config.grpo.max_response,
-            stop_ids=tokens.stop_ids,
-            pad_id=tokens.pad_id,
-        )
-    )
+    compiled = traced.make_generate(config, tokens, group_size)
 
     def generate(params, batch: types.PromptBatch, key, step: int, limit: int) -> types.Rollouts:
-        return traced(params, put(batch, mesh), key, np.int32(step), np.int32(limit))
+        return compiled(params, put(batch, mesh), key, np.int32(step), np.int32(limit))
 
     return generate
 
@@ -182,84 +188,33 @@ def make_programs(
     policy's own.
     """
     rows_that_split(config, mesh)
-    adjust = partial(sampling_logits.adjust, config.sampling)
-    capacity = config.grpo.max_prompt + config.grpo.max_response
-    loss = losses.make_policy(
-        config.model,
-        config.grpo,
-        adjust=adjust,
-        max_length=config.grpo.max_response,
-    )
-    lengths = by_length.lengths(capacity)
-    num_microbatches = config.grpo.num_microbatches
-    pieces = {"num_microbatches": num_microbatches, "cuts": by_length.cuts(lengths)}
-    update = train_step.make_update(loss, tx, **pieces)
-    if config.ppo is not None:
-        distance = losses.make_value(
-            config.model,
-            clip=config.ppo.value_clip,
-            aggregation=config.grpo.aggregation,
-            max_length=config.grpo.max_response,
-        )
-        of_critic = train_step.make_update(distance, critic_optimizer(config), **pieces)
-        update = actor_critic.make_update(update, of_critic)
-    update = by_length.make_update(update)
-    rows = place.batch_sharding(mesh)
-
-    def make_logps(model: model_config.ModelConfig):
-        logps = by_length.make_logps(
-            lambda params, tokens_BT: scoring.token_scores(model, params, tokens_BT, adjust=adjust)[
-                0
-            ],
-            config.grpo.num_minibatches * num_microbatches,
-            lengths,
-        )
-        traced = jax.jit(logps, out_shardings=rows)
-        return lambda params, rollouts: traced(params, put(by_length.Rows.of(rollouts), mesh))
-
-    logps = make_logps(config.model)
-    traced_update = jax.jit(
-        update, donate_argnums=0, out_shardings=(shardings, place.replicated(mesh))
-    )
-    mix = config.grpo.reference_mix
-    traced_mix = jax.jit(
-        lambda reference, params: jax.tree.map(
-            lambda r, p: mix * p + (1 - mix) * r, reference, params
-        ),
-        out_shardings=shardings.params,
-    )
-
+    of_rows = by_length.Rows.of
+    compiled = traced.make_traced(config, mesh, tx, shardings, reference_model=reference_model)
     return grpo.Programs(
         generate=make_generate(config, mesh, tokens, config.grpo.group_size),
-        logps=logps,
-        reference_logps=make_logps(reference_model) if reference_model else logps,
-        update=lambda state, batch, order: traced_update(
+        logps=lambda params, rollouts: compiled.logps(params, put(of_rows(rollouts), mesh)),
+        reference_logps=lambda params, rollouts: compiled.reference_logps(
+            params, put(of_rows(rollouts), mesh)
+        ),
+        update=lambda state, batch, order: compiled.update(
             state, put(batch, mesh), jnp.asarray(order)
         ),
-        mix=traced_mix,
+        mix=compiled.mix,
     )
 
 
 def make_critic(config: experiment.ExperimentConfig, mesh: jax.sharding.Mesh) -> ppo.Critic:
     """The functions of PPO's loop that GRPO's does not have, jitted."""
     assert config.ppo is not None
-    cfg = config.grpo
-    values = by_length.make_logps(
-        partial(critic.values, config.model),
-        cfg.num_minibatches * cfg.num_microbatches,
-        by_length.lengths(cfg.max_prompt + cfg.max_response),
-    )
-    traced_values = jax.jit(values, out_shardings=place.batch_sharding(mesh))
-    traced_batch = jax.jit(actor_critic.make_batch(cfg, config.ppo))
+    values = traced.make_values(config, mesh)
+    traced_batch = jax.jit(actor_critic.make_batch(config.grpo, config.ppo))
 
     def batch(rollouts, reward_B, include_B, *rest):
         mine = put((rollouts, np.asarray(reward_B), np.asarray(include_B)), mesh)
         return traced_batch(*mine, *rest)
 
     return ppo.Critic(
-        values=lambda params, rollouts: traced_values(
-            params, put(by_length.Rows.of(rollouts), mesh)
-        ),
+        values=lambda params, rollouts: values(params, put(by_length.Rows.of(rollouts), mesh)),
         batch=batch,
     )
 
@@ -277,7 +232,6 @@ def make_supervised_update(
     traced function and not a part of it. Raises ValueError for a teacher with another tokenizer.
     """
     mesh = shardings.step.mesh
-    out = (shardings, place.replicated(mesh))
     for name in ("balance_coef", "bias_rate"):
         if getattr(loop, name) and (config.model.experts is None or loop.teacher):
             raise ValueError(
@@ -285,11 +239,8 @@ def make_supervised_update(
                 "that learns from tokens (model.experts is None, or a teacher is set); use 0"
             )
     if not loop.teacher:
-        loss = losses.make_next_token(config.model, balance_coef=loop.balance_coef)
-        update = train_step.make_update(loss, tx, num_microbatches=loop.num_microbatches)
-        if config.model.experts is not None:
-            update = router.make_update(update, config.model, bias_rate=loop.bias_rate)
-        return jax.jit(update, donate_argnums=0, out_shardings=out)
+        return traced.make_next_token(config, loop, tx, shardings)
+    out = (shardings, place.replicated(mesh))
     model, teacher, _ = load_teacher(loop.teacher, mesh, tokens)
 
     def update_by(state, batch, teacher):
@@ -303,8 +254,8 @@ def make_supervised_update(
         update = train_step.make_update(loss, tx, num_microbatches=loop.num_microbatches)
         return update(state, batch)
 
-    traced = jax.jit(update_by, donate_argnums=0, out_shardings=out)
-    return lambda state, batch: traced(state, batch, teacher)
+    compiled = jax.jit(update_by, donate_argnums=0, out_shardings=out)
+    return lambda state, batch: compiled(state, batch, teacher)
 
 
 def load_teacher(
@@ -348,13 +299,6 @@ def setup(config: experiment.ExperimentConfig, num_steps: int) -> Setup:
     return Setup(mesh, tokens, tx, state, shardings, parents | {"tokenizer": tokens.digest})
 
 
-def critic_optimizer(config: experiment.ExperimentConfig):
-    """The critic's optimiser: the policy's at a learning rate of its own."""
-    assert config.ppo is not None
-    own = dataclasses.replace(config.optim, learning_rate=config.ppo.learning_rate)
-    return optim.make_optimizer(own, config.grpo.num_steps)
-
-
 def add_critic(config: experiment.ExperimentConfig, stage: Setup) -> Setup:
     """`stage` itself for GRPO; for PPO with a critic beside the policy, begun from its weights."""
     if config.ppo is None:
@@ -363,7 +307,7 @@ def add_critic(config: experiment.ExperimentConfig, stage: Setup) -> Setup:
         boxed = jax.eval_shape(lambda: {"scalar": heads.init_scalar_boxed(config.model)})
         params = critic.from_policy(config.model, stage.state.params)
         head = jax.device_put({"scalar": params["scalar"]}, place.shardings(boxed, stage.mesh))
-        state, shardings = make_state(params | head, critic_optimizer(config), stage.mesh)
+        state, shardings = make_state(params | head, traced.critic_optimizer(config), stage.mesh)
     return dataclasses.replace(
         stage,
         state=actor_critic.State(stage.state, state),

@@ -62,14 +62,15 @@ def make_update(
         out = loss(params, microbatch)
         return out.loss.total, out
 
-    def accumulate(carry, microbatch_and_params):
-        microbatch, params = microbatch_and_params
+    def of_piece(params, microbatch):
+        """(gradients, what is summed or compared over pieces, what is kept by row)."""
         differentiate = partial(jax.value_and_grad(total, has_aux=True), params)
         (_, out), grads = cuts.apply(differentiate, microbatch)
-        rows, out = out.rows, dataclasses.replace(out, rows={})
-        if carry is None:
-            return (grads, out), rows
+        return grads, dataclasses.replace(out, rows={}), out.rows
+
+    def accumulate(params, carry, microbatch):
         old_grads, old = carry
+        grads, out, rows = of_piece(params, microbatch)
         added = LossOutput(
             old.loss + out.loss,
             {name: old.means[name] + out.means[name] for name in out.means},
@@ -78,20 +79,25 @@ def make_update(
         )
         return (jax.tree.map(jnp.add, old_grads, grads), added), rows
 
+    def nothing(params, microbatch):
+        """What accumulating starts from: no gradient, no weight, the least of maxima."""
+        _, out, _ = jax.eval_shape(of_piece, params, microbatch)
+        grads = jax.tree.map(jnp.zeros_like, params)  # laid out as they are
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), out)
+        least = {name: jnp.full(x.shape, -jnp.inf, x.dtype) for name, x in out.maxima.items()}
+        return grads, dataclasses.replace(zeros, maxima=least)
+
     def update(state: train_state.TrainState, batch):
         def cut(x):
             return x.reshape(num_microbatches, x.shape[0] // num_microbatches, *x.shape[1:])
 
-        pieces = jax.tree.map(cut, batch)
-        first = jax.tree.map(lambda x: x[0], pieces)
-        rest = jax.tree.map(lambda x: x[1:], pieces)
-        carry, rows = accumulate(None, (first, state.params))
-        if num_microbatches > 1:
-            carry, more = jax.lax.scan(
-                lambda c, piece: accumulate(c, (piece, state.params)), carry, rest
-            )
-            rows = jax.tree.map(lambda x, xs: jnp.concatenate([x, xs.ravel()]), rows, more)
-        grads, out = carry
+        if num_microbatches == 1:
+            grads, out, rows = of_piece(state.params, batch)
+        else:  # one scan over all pieces: what is compiled does not grow with their number
+            pieces = jax.tree.map(cut, batch)
+            start = nothing(state.params, jax.tree.map(lambda x: x[0], pieces))
+            (grads, out), rows = jax.lax.scan(partial(accumulate, state.params), start, pieces)
+            rows = jax.tree.map(jnp.ravel, rows)
         weight = jnp.maximum(out.loss.weight, 1e-9)  # an empty batch has gradient 0, not NaN
         grads = jax.tree.map(lambda g: g / weight, grads)
         norm = trees.global_norm(grads)

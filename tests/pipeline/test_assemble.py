@@ -18,7 +18,7 @@ from r1_jax.data import packing
 from r1_jax.interop import convert
 from r1_jax.models import config as model_config
 from r1_jax.models import scoring, transformer
-from r1_jax.pipeline import assemble, experiment
+from r1_jax.pipeline import assemble, experiment, traced
 from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
 from r1_jax.text import hf_tokenizer
@@ -286,7 +286,7 @@ def test_a_critic_begins_as_the_policy_and_is_placed_as_it(folder):
 
 def test_the_critic_has_a_learning_rate_of_its_own(folder):
     config = _base(folder, optim__learning_rate=0.25, ppo__learning_rate=0.5)
-    tx = assemble.critic_optimizer(config)
+    tx = traced.critic_optimizer(config)
     params = {"w": jnp.array(0.0)}
     updates, _ = tx.update({"w": jnp.array(0.1)}, tx.init(params), params)
     assert float(updates["w"]) == pytest.approx(-0.5, rel=1e-4)  # Adam's first step is its rate

@@ -1,0 +1,131 @@
+"""The functions of RL's loop, jitted: what a run calls with arrays and a plan compiles without."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+
+from r1_jax.models import config as model_config
+from r1_jax.models import critic, scoring
+from r1_jax.pipeline import experiment
+from r1_jax.sampling import generate as sampling_generate
+from r1_jax.sampling import logits as sampling_logits
+from r1_jax.sharding import place
+from r1_jax.text import tokenizer as text_tokenizer
+from r1_jax.training import actor_critic, by_length, losses, optim, router, supervised
+from r1_jax.training import step as train_step
+
+
+class Traced(NamedTuple):
+    """Jitted, of global arrays that lie on the mesh; host rows are put there by `assemble`."""
+
+    logps: Callable[..., jax.Array]  # (params, by_length.Rows) -> logps_BT
+    reference_logps: Callable[..., jax.Array]  # the same under another model's parameters
+    update: Callable[..., Any]  # (state, PolicyBatch, rows) -> (state, metrics)
+    mix: Callable[..., Any]  # (reference, params) -> new reference
+
+
+def make_generate(
+    config: experiment.ExperimentConfig, tokens: text_tokenizer.Tokenizer, group_size: int
+) -> Callable[..., Any]:
+    """generate(params, PromptBatch, key, step, limit) -> Rollouts, jitted."""
+    return jax.jit(
+        sampling_generate.make_generate(
+            config.model,
+            config.sampling,
+            group_size=group_size,
+            max_response=config.grpo.max_response,
+            stop_ids=tokens.stop_ids,
+            pad_id=tokens.pad_id,
+        )
+    )
+
+
+def make_traced(
+    config: experiment.ExperimentConfig,
+    mesh: jax.sharding.Mesh,
+    tx,
+    shardings: Any,
+    *,
+    reference_model: model_config.ModelConfig | None = None,
+    lengths: tuple[int, ...] | None = None,
+) -> Traced:
+    """`shardings` of the state, so that it never moves. With config.ppo the update is of policy
+    and critic.
+
+    reference_model: where it is not the policy's own.
+
+    lengths: in tokens, that a piece of rows may be cut to (by_length.lengths unless given); each is
+    a branch of its own to compile.
+    """
+    cfg = config.grpo
+    adjust = partial(sampling_logits.adjust, config.sampling)
+    lengths = lengths or by_length.lengths(cfg.max_prompt + cfg.max_response)
+    loss = losses.make_policy(config.model, cfg, adjust=adjust, max_length=cfg.max_response)
+    pieces = {"num_microbatches": cfg.num_microbatches, "cuts": by_length.cuts(lengths)}
+    update = train_step.make_update(loss, tx, **pieces)
+    if config.ppo is not None:
+        distance = losses.make_value(
+            config.model,
+            clip=config.ppo.value_clip,
+            aggregation=cfg.aggregation,
+            max_length=cfg.max_response,
+        )
+        of_critic = train_step.make_update(distance, critic_optimizer(config), **pieces)
+        update = actor_critic.make_update(update, of_critic)
+    update = by_length.make_update(update)
+
+    def make_logps(model: model_config.ModelConfig):
+        logps = by_length.make_logps(
+            lambda params, tokens_BT: scoring.token_scores(model, params, tokens_BT, adjust=adjust)[
+                0
+            ],
+            cfg.num_minibatches * cfg.num_microbatches,
+            lengths,
+        )
+        return jax.jit(logps, out_shardings=place.batch_sharding(mesh))
+
+    logps = make_logps(config.model)
+    mix = cfg.reference_mix
+
+    def mixed(reference, params):
+        return jax.tree.map(lambda r, p: mix * p + (1 - mix) * r, reference, params)
+
+    return Traced(
+        logps=logps,
+        reference_logps=make_logps(reference_model) if reference_model else logps,
+        update=jax.jit(update, donate_argnums=0, out_shardings=(shardings, place.replicated(mesh))),
+        mix=jax.jit(mixed, out_shardings=shardings.params),
+    )
+
+
+def make_values(config: experiment.ExperimentConfig, mesh: jax.sharding.Mesh):
+    """values(critic's params, by_length.Rows) -> values_BT, jitted."""
+    cfg = config.grpo
+    values = by_length.make_logps(
+        partial(critic.values, config.model),
+        cfg.num_minibatches * cfg.num_microbatches,
+        by_length.lengths(cfg.max_prompt + cfg.max_response),
+    )
+    return jax.jit(values, out_shardings=place.batch_sharding(mesh))
+
+
+def make_next_token(
+    config: experiment.ExperimentConfig, loop: supervised.SupervisedConfig, tx, shardings
+):
+    """update(state, Packed) of next-token training, jitted; `shardings` of the state."""
+    loss = losses.make_next_token(config.model, balance_coef=loop.balance_coef)
+    update = train_step.make_update(loss, tx, num_microbatches=loop.num_microbatches)
+    if config.model.experts is not None:
+        update = router.make_update(update, config.model, bias_rate=loop.bias_rate)
+    out = (shardings, place.replicated(shardings.step.mesh))
+    return jax.jit(update, donate_argnums=0, out_shardings=out)
+
+
+def critic_optimizer(config: experiment.ExperimentConfig):
+    """The critic's optimiser: the policy's at a learning rate of its own."""
+    assert config.ppo is not None
+    own = dataclasses.replace(config.optim, learning_rate=config.ppo.learning_rate)
+    return optim.make_optimizer(own, config.grpo.num_steps)
