@@ -78,6 +78,7 @@ def _reinforced():
     config.base = ""
     config.task = base_r1.get_config().task
     config.model = base_r1.get_config().model
+    config.eval.num_problems = 256  # of a stage's ends and of the last table
     config.grpo.max_prompt = 56
     config.grpo.max_response = 200
     return config
