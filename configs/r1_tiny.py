@@ -40,7 +40,7 @@ def get_config(variant="full"):
 
     config.preferences = {
         "num_prompts": 376,
-        "num_samples": 8,
+        "num_samples": 16,
         "judge": "r1_jax.data.tasks.general:better",
     }
     config.reward_model = _reinforced()

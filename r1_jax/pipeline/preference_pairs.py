@@ -23,6 +23,7 @@ class PairsConfig:
 
     num_prompts: int = 256  # general requests of the train split, in order
     num_samples: int = 4  # a request; first and second, third and fourth are pairs
+    temperature: float = 1.0  # of the sampling: two answers that are the same tell nothing
     judge: str = ""  # "module:function" of (question, first, second), a number in [-2, 2]
 
     def __post_init__(self):
@@ -43,6 +44,8 @@ def run(
     workdir = pathlib.Path(workdir)
     path = workdir / PAIRS
     if not path.exists():
+        sampling = dataclasses.replace(config.sampling, temperature=choice.temperature)
+        config = dataclasses.replace(config, sampling=sampling)
         rows = sampled.draw(
             config, workdir, num_prompts=choice.num_prompts, num_samples=choice.num_samples
         )

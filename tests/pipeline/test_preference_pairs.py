@@ -5,7 +5,7 @@ import json
 import pytest
 
 from r1_jax.data import preferences
-from r1_jax.pipeline import preference_data, preference_pairs, sampled
+from r1_jax.pipeline import experiment, preference_data, preference_pairs, sampled
 
 
 def _row(uid, sample, completion):
@@ -31,8 +31,13 @@ def test_an_odd_number_of_answers_is_refused(changes):
 
 @pytest.mark.parametrize("num_kept", [0, 2])
 def test_the_pairs_come_last_and_none_is_an_error(num_kept, tmp_path, monkeypatch):
-    monkeypatch.setattr(sampled, "draw", lambda *args, **kwargs: iter(ROWS))
+    def draw(config, workdir, **numbers):
+        assert config.sampling.temperature == 1.5
+        return iter(ROWS)
+
+    monkeypatch.setattr(sampled, "draw", draw)
     asked = []
+    config = experiment.ExperimentConfig()
 
     def collect(config, candidates, by, out):
         asked.extend(preferences.read(candidates, preferences.Candidate))
@@ -41,14 +46,14 @@ def test_the_pairs_come_last_and_none_is_an_error(num_kept, tmp_path, monkeypatc
         return {"counts": {"pairs": 4, "kept": num_kept}}
 
     monkeypatch.setattr(preference_data, "collect", collect)
-    choice = preference_pairs.PairsConfig(2, 4, "r1_jax.data.tasks.general:briefer")
+    choice = preference_pairs.PairsConfig(2, 4, 1.5, "r1_jax.data.tasks.general:briefer")
     if not num_kept:
         with pytest.raises(ValueError, match="no pair was kept"):
-            preference_pairs.run(None, choice, tmp_path)
+            preference_pairs.run(config, choice, tmp_path)
         assert not (tmp_path / "pairs.jsonl").exists()
         return
-    path = preference_pairs.run(None, choice, tmp_path)
+    path = preference_pairs.run(config, choice, tmp_path)
     assert len(asked) == 4 and path.read_text() == "pairs\n"
     assert json.loads((tmp_path / "fate.json").read_text())["kept"] == 2
     monkeypatch.setattr(preference_data, "collect", None)
-    assert preference_pairs.run(None, choice, tmp_path) == path  # done already
+    assert preference_pairs.run(config, choice, tmp_path) == path  # done already

@@ -168,14 +168,36 @@ def _asked() -> dict[str, task.Prompt]:
     return {prompt.question: prompt for split in problems(0).values() for prompt in split}
 
 
+def quality(text: str, prompt: task.Prompt) -> float:
+    """How much of what is asked an answer gives: 1 for a right one, less than 1/2 for another.
+
+    The latter is half the share of names (cities, words, topics) that are among those asked for, of
+    as many as were asked for or were said, whichever is more.
+    """
+    if accuracy(text, prompt) == verdict.RIGHT:
+        return 1.0
+    reference = json.loads(prompt.reference)
+    kind, item = reference["kind"], reference["item"]
+    words = [word.strip(".,!?").lower() for word in text.split()]
+    if kind == "capital":
+        known, wanted = {c.lower() for c in CAPITALS.values()}, {CAPITALS[c].lower() for c in item}
+    elif kind == "translate":
+        known, wanted, words = set(WORDS.values()), {WORDS[word] for word in item}, list(text)
+    else:
+        known, wanted = set(TOPICS), set(item)
+    said = [word for word in words if word in known]
+    hits = len(wanted.intersection(said))
+    return 0.49 * hits / max(len(said), len(wanted))
+
+
 def better(question_text: str, first: str, second: str) -> float:
-    """A judge of two answers to a request: 2 for the right one, 0 between two alike.
+    """A judge of two answers to a request: 2 for the one of more quality, 0 between two alike.
 
     Raises KeyError for a question that is no request of this world.
     """
     prompt = _asked()[question_text]
-    rights = [accuracy(_bare(text), prompt) == verdict.RIGHT for text in (first, second)]
-    return 2.0 * (rights[0] - rights[1])
+    found = [quality(_bare(text), prompt) for text in (first, second)]
+    return 2.0 * ((found[0] > found[1]) - (found[0] < found[1]))
 
 
 def briefer(question_text: str, first: str, second: str) -> float:

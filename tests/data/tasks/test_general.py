@@ -1,5 +1,7 @@
 """General requests: good answers are right, other items' answers are not, statements know all."""
 
+import itertools
+
 import pytest
 
 from r1_jax.data.tasks import general, task
@@ -80,5 +82,14 @@ def test_a_judge_prefers_the_right_answer_whatever_the_order_and_the_tags():
     assert general.better(question, right, wrong) == 2
     assert general.better(question, wrong, right) == -2
     assert general.better(question, wrong, "Madrid") == general.better(question, right, right) == 0
+    wish = "Write a line about the sea and the garden."
+    both, one = "The garden and the sea are quiet, and I like them.", "The sea is quiet."
+    other, none = "The sea and the train are quiet.", "The train and the city are quiet."
+    ranked = [both, one, none]
+    assert general.better(wish, one, other) == 0  # one of two asked for, in either
+    assert [general.better(wish, a, b) for a, b in itertools.pairwise(ranked)] == [2, 2]
+    assert general.better(wish, none, other) == -2
+    many = "sea train city star night"
+    assert general.better(wish, many, one) == -2  # naming everything is no better
     assert general.briefer(question, right, wrong) == -2 and general.briefer("?", "a", "a b") == 2
     assert general.briefer("?", "<answer> a b </answer>", "c d") == 0
