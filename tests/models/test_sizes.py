@@ -1,5 +1,6 @@
 """Named sizes have the published numbers of parameters; nothing of them is allocated."""
 
+import dataclasses
 import time
 from functools import partial
 
@@ -54,6 +55,14 @@ def test_the_tiny_ones_are_tiny_and_every_other_is_published():
     assert tiny == model_config.ModelConfig(vocab_size=deepseek.vocab_size)
     assert deepseek.latent is not None and deepseek.experts is not None
     assert trees.num_params(_abstract(deepseek)) <= 3_000_000
+
+
+def test_multi_token_prediction_adds_what_was_published():
+    whole = dataclasses.replace(sizes.SIZES["deepseek_v3"], mtp_layers=1)
+    added = trees.num_params(_abstract(whole)["mtp"])
+    assert added == pytest.approx(11.5e9, rel=5e-3)
+    copied = 2 * whole.vocab_size * whole.embed_dim  # stored once more: embedding and head
+    assert added + copied + PUBLISHED["deepseek_v3"] == pytest.approx(685e9, rel=2e-3)
 
 
 def test_a_deepseek_token_takes_576_values_of_cache_a_layer():

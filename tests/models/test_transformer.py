@@ -11,7 +11,7 @@ import pytest
 from r1_jax.core import trees
 from r1_jax.models import cache as kv_cache
 from r1_jax.models import config as model_config
-from r1_jax.models import transformer
+from r1_jax.models import experts, transformer
 from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
 from tests.golden import decoder_numpy as golden
@@ -257,28 +257,40 @@ def test_parameters_are_born_sharded_and_compute_the_same():
     np.testing.assert_allclose(split, alone, rtol=1e-4, atol=1e-4)
 
 
-def test_experts_and_latents_compute_the_same_over_eight_devices():
-    config, tokens_BT = tiny.DEEPSEEK, _tokens()
+OVER_EIGHT = {  # data, fsdp, tensor, expert; experts up to which all are run
+    "qwen": (MODEL, (2, 2, 2, 1), 8),
+    "deepseek": (tiny.DEEPSEEK, (1, 2, 2, 2), 8),
+    "deepseek, sorted": (tiny.DEEPSEEK, (2, 1, 2, 2), 0),
+}
+
+
+@pytest.mark.parametrize("case", OVER_EIGHT)
+def test_values_and_gradients_over_eight_devices_are_those_of_one(case, monkeypatch):
+    config, (data, fsdp, tensor, expert), few = OVER_EIGHT[case]
+    monkeypatch.setattr(experts, "FEW", few)
+    tokens_BT = _tokens()
     weight_BTD = np.random.default_rng(1).normal(size=(B, T, config.embed_dim)).astype(np.float32)
 
     def loss(params, tokens_BT):
         hidden_BTD, _, routed = transformer.routed_forward(config, params, tokens_BT)
-        return jnp.sum(hidden_BTD * weight_BTD) + jnp.sum(routed.balance_B), routed
+        balance = 0.0 if routed is None else jnp.sum(routed.balance_B)
+        return jnp.sum(hidden_BTD * weight_BTD) + balance, routed
 
     whole = tiny.params(config)
     differentiate = jax.value_and_grad(loss, has_aux=True)
     (value, routed), gradient = tiny.jit(differentiate)(whole, tokens_BT)
-    made = meshes.make_mesh(1, 2, 2, expert=2)
+    made = meshes.make_mesh(data, fsdp, tensor, expert=expert)
     boxed = jax.eval_shape(partial(transformer.init_boxed, config), jax.random.key(0))
     with meshes.activate(made):
         params = jax.device_put(whole, place.shardings(boxed, made))
         rows = place.from_host(tokens_BT, made, place.batch_sharding(made).spec)
         (split_value, split_routed), split = tiny.jit(differentiate)(params, rows)
-    gate = params["layers"]["block"]["experts"]["gate"]  # [L, E, D, F] over expert, fsdp, tensor
-    assert gate.sharding.shard_shape(gate.shape) == (2, 4, 16, 10)
+    if routed is not None:
+        gate = params["layers"]["block"]["experts"]["gate"]  # [L, E, D, F]
+        assert gate.sharding.shard_shape(gate.shape) == (2, 8 // expert, 32 // fsdp, 20 // tensor)
+        np.testing.assert_array_equal(split_routed.chosen_BTX, routed.chosen_BTX)
+        np.testing.assert_array_equal(split_routed.load_E, routed.load_E)
     np.testing.assert_allclose(split_value, value, rtol=1e-4)
-    np.testing.assert_array_equal(split_routed.chosen_BTX, routed.chosen_BTX)
-    np.testing.assert_array_equal(split_routed.load_E, routed.load_E)
     found = trees.paths(split)
     for path, expected in trees.paths(gradient).items():
         scale = max(np.abs(expected).max(), 1e-6)
