@@ -67,7 +67,7 @@ def programs():
     loss = losses.make_policy(MODEL, CONFIG, adjust=adjust, max_length=RESPONSE)
     lengths = (20, 16 + RESPONSE)
     cuts = by_length.cuts(lengths)
-    score = lambda p, t: scoring.token_scores(MODEL, p, t, adjust=adjust)[0]  # noqa: E731
+    score = lambda p, r: scoring.token_scores(MODEL, p, r.tokens_BT, adjust=adjust)[0]  # noqa: E731
     traced = jax.jit(by_length.make_logps(score, 1, lengths))
     logps = lambda params, rollouts: traced(params, by_length.Rows.of(rollouts))  # noqa: E731
     return grpo.Programs(
@@ -183,12 +183,12 @@ def test_the_ids_that_are_trained_are_the_ids_that_were_sampled(programs, params
     config = dataclasses.replace(CONFIG, kl_coef=0.0)
     seen = {}
 
-    def scores(model, params, tokens_BT, *, adjust):
+    def scores(model, params, tokens_BT, *, adjust, mask_BT, chosen_BTLX):
         seen["tokens_BT"] = np.asarray(tokens_BT)
-        return params, params * 0
+        return params, params * 0, None
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scoring, "token_scores", scores)
+        patch.setattr(scoring, "routed_scores", scores)
         loss = losses.make_policy(MODEL, config, adjust=adjust, max_length=RESPONSE)
         gradient_BT = jax.grad(lambda p: loss(p, rows).loss.total)(rollouts.logps_BT)
     np.testing.assert_array_equal(seen["tokens_BT"], rollouts.tokens_BT)

@@ -37,6 +37,11 @@ def token_scores(model, params, tokens_BT, *, adjust, **_):
     return logps_BT, entropy_BT
 
 
+def routed_scores(model, params, tokens_BT, *, adjust, **_):
+    """models.scoring.routed_scores of the table policy, which has no experts."""
+    return *token_scores(model, params, tokens_BT, adjust=adjust), None
+
+
 def values(model, params, tokens_BT):
     """models.critic.values of a table: what is expected after each token, whatever stood before."""
     return jnp.pad(params["value"][tokens_BT[:, :-1]], ((0, 0), (1, 0)))
@@ -281,5 +286,5 @@ def run(
 
 def patch(monkeypatch) -> None:
     """Puts the table policy in the place of every model."""
-    monkeypatch.setattr(scoring, "token_scores", token_scores)
+    monkeypatch.setattr(scoring, "routed_scores", routed_scores)
     monkeypatch.setattr(critic, "values", values)

@@ -43,6 +43,7 @@ class Rollouts:
     sample_B: Array  # int32, index within the group
     policy_step: Array  # int32 scalar: optimiser updates behind the sampling policy
     slot_steps: Array  # int32 scalar: tokens the decode loop had room for; sum(length_B) used
+    chosen_BTLX: Array | None = None  # int16: each token's experts by layer; anything on padding
 
 
 @_pytree
@@ -67,6 +68,7 @@ class PolicyBatch:
     reference_logps_BT: Array | None  # float32 nats; None when no KL term is used
     advantage_B: Array  # float32
     include_B: Array  # bool: rows that take part in the loss
+    chosen_BTLX: Array | None = None  # int16, as in Rollouts, to be replayed; None: not
 
 
 @_pytree
@@ -83,6 +85,7 @@ class ActorCriticBatch:
     old_value_BT: Array  # float32, the critic's before the first update
     return_BT: Array  # float32, what the critic is to learn
     include_B: Array  # bool: rows that take part in the losses
+    chosen_BTLX: Array | None = None  # int16, as in Rollouts, to be replayed; None: not
 
 
 @_pytree

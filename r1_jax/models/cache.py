@@ -9,6 +9,7 @@ the keys are its latents, K = 1, and there are no values: `prefix_v` and `ring_v
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -35,9 +36,14 @@ NAMES = ("batch", "act_kv_heads", "cache_length", "head_dim")
 
 
 def allocate(
-    config: model_config.ModelConfig, num_rows: int, prompt_capacity: int, ring_capacity: int
+    config: model_config.ModelConfig,
+    num_rows: int,
+    prompt_capacity: int,
+    ring_capacity: int,
+    num_layers: int | None = None,
 ) -> KVCache:
-    """An empty cache; zeros, because masked slots still enter a product."""
+    """An empty cache; zeros, because masked slots still enter a product. num_layers: else all."""
+    num_layers = config.num_layers if num_layers is None else num_layers
     dtype = jnp.dtype(config.compute_dtype)
 
     latent = config.latent
@@ -45,9 +51,7 @@ def allocate(
 
     def layer_arrays(length):
         shape = (num_rows, heads[0], length, heads[1])
-        return tuple(
-            place.constrain(jnp.zeros(shape, dtype), *NAMES) for _ in range(config.num_layers)
-        )
+        return tuple(place.constrain(jnp.zeros(shape, dtype), *NAMES) for _ in range(num_layers))
 
     none_B = jnp.zeros(num_rows, jnp.int32)
     return KVCache(
@@ -96,43 +100,59 @@ def fill(
     )
 
 
-def attend(cache: KVCache, layer: int, slot: jax.Array) -> attention.Mix:
-    """A `mix` for one new token a row: writes ring slot `slot`, then attends prefix and ring.
+def with_rings(cache: KVCache, written: Sequence[tuple[jax.Array, jax.Array | None]]) -> KVCache:
+    """The cache with what `attend` carried out of each layer."""
+    ring_k, ring_v = zip(*written, strict=True)
+    return dataclasses.replace(cache, ring_k=ring_k, ring_v=() if ring_v[0] is None else ring_v)
 
-    It carries out the layer's new (ring_k, ring_v). Visible are the prompt's tokens, the row's
-    last age_B slots, and the new one. Softmax in float32. Values None: keys are mixed instead, and
-    the ring_v carried out is None.
+
+def seen(cache: KVCache, slot: jax.Array) -> jax.Array:
+    """bool [B, 1, S_ring]: what one new token in ring slot `slot` sees: the row's last age_B
+    slots, and itself."""
+    num_slots = cache.ring_k[0].shape[2]
+    since_S = (slot - jnp.arange(num_slots)) % num_slots  # steps since a slot was written
+    return (since_S[None, :] <= cache.age_B[:, None])[:, None]
+
+
+def attend(cache: KVCache, layer: int, slot: jax.Array, seen_BQS: jax.Array) -> attention.Mix:
+    """A `mix` for Q new tokens a row: writes ring slots `slot`.., then attends prefix and ring.
+
+    It carries out the layer's new (ring_k, ring_v). Visible are the prompt's tokens and the ring
+    slots of seen_BQS, the new ones among them. The slots do not go round the ring's end. Softmax in
+    float32. Values None: keys are mixed instead, and the ring_v carried out is None.
     """
 
-    def write(ring_BKSH, new_B1KH):
+    def write(ring_BKSH, new_BQKH):
         start = (0, 0, slot, 0)
-        return jax.lax.dynamic_update_slice(ring_BKSH, new_B1KH.transpose(0, 2, 1, 3), start)
+        return jax.lax.dynamic_update_slice(ring_BKSH, new_BQKH.transpose(0, 2, 1, 3), start)
 
-    def mix(q_B1NH, k_B1KH, v_B1KH, scale=None):
-        B, _, N, H = q_B1NH.shape
-        K = k_B1KH.shape[2]
+    def mix(q_BQNH, k_BQKH, v_BQKH, scale=None):
+        B, Q, N, H = q_BQNH.shape
+        K = k_BQKH.shape[2]
+        M = N // K * Q  # a group's query heads, each of Q tokens
         scale = H**-0.5 if scale is None else scale
-        ring_k, prefix_k = write(cache.ring_k[layer], k_B1KH), cache.prefix_k[layer]
-        ring_v = None if v_B1KH is None else write(cache.ring_v[layer], v_B1KH)
-        q_BKRH = q_B1NH.reshape(B, K, N // K, H)
+        ring_k, prefix_k = write(cache.ring_k[layer], k_BQKH), cache.prefix_k[layer]
+        ring_v = None if v_BQKH is None else write(cache.ring_v[layer], v_BQKH)
+        q_BKMH = q_BQNH.reshape(B, Q, K, -1, H).transpose(0, 2, 3, 1, 4).reshape(B, K, M, H)
 
         def logits(k_BKSH):
-            return jnp.einsum("BKRH,BKSH->BKRS", q_BKRH, k_BKSH, preferred_element_type=jnp.float32)
+            return jnp.einsum("BKMH,BKSH->BKMS", q_BKMH, k_BKSH, preferred_element_type=jnp.float32)
 
-        num_slots = ring_k.shape[2]
-        since_S = (slot - jnp.arange(num_slots)) % num_slots  # steps since a slot was written
-        seen_ring_BS = since_S[None, :] <= cache.age_B[:, None]
         prompt_S = jnp.arange(prefix_k.shape[2])
         seen_prefix_BS = prompt_S[None, :] < cache.prefix_length_B[:, None]
-        seen_BS = jnp.concatenate([seen_prefix_BS, seen_ring_BS], axis=1)
-        logits_BKRS = jnp.concatenate([logits(prefix_k), logits(ring_k)], axis=-1) * scale
-        logits_BKRS = jnp.where(seen_BS[:, None, None, :], logits_BKRS, attention.MASKED)
-        weights_BKRS = jax.nn.softmax(logits_BKRS, axis=-1).astype(q_B1NH.dtype)
+        seen_prefix_BQS = jnp.broadcast_to(seen_prefix_BS[:, None], (B, Q, len(prompt_S)))
+        every_BQS = jnp.concatenate([seen_prefix_BQS, seen_BQS], axis=-1)
+        logits_BKMS = jnp.concatenate([logits(prefix_k), logits(ring_k)], axis=-1) * scale
+        logits_BKRQS = logits_BKMS.reshape(B, K, N // K, Q, -1)
+        logits_BKRQS = jnp.where(every_BQS[:, None, None], logits_BKRQS, attention.MASKED)
+        weights_BKRQS = jax.nn.softmax(logits_BKRQS, axis=-1).astype(q_BQNH.dtype)
+        weights_BKMS = weights_BKRQS.reshape(B, K, M, -1)
         split = prefix_k.shape[2]
         prefix_v = prefix_k if ring_v is None else cache.prefix_v[layer]
         mixed_v = ring_k if ring_v is None else ring_v
-        out_BKRH = jnp.einsum("BKRS,BKSH->BKRH", weights_BKRS[..., :split], prefix_v)
-        out_BKRH += jnp.einsum("BKRS,BKSH->BKRH", weights_BKRS[..., split:], mixed_v)
-        return out_BKRH.reshape(B, 1, N, -1), (ring_k, ring_v)
+        out_BKMH = jnp.einsum("BKMS,BKSH->BKMH", weights_BKMS[..., :split], prefix_v)
+        out_BKMH += jnp.einsum("BKMS,BKSH->BKMH", weights_BKMS[..., split:], mixed_v)
+        out_BQKRH = out_BKMH.reshape(B, K, N // K, Q, -1).transpose(0, 3, 1, 2, 4)
+        return out_BQKRH.reshape(B, Q, N, -1), (ring_k, ring_v)
 
     return mix

@@ -148,6 +148,8 @@ class ModelConfig:
     With `latent`, which fixes them, num_kv_heads is num_heads, head_dim is nope_dim + rope_dim,
     and there is neither a bias nor qk_norm; anything else is an error.
 
+    mtp_layers: 1 adds a layer of multi-token prediction (models/mtp.py), 0 none.
+
     The parameter tree's paths, [L, ...] stacked over the layers of `layers`, which are those with
     experts where there are any; the dense ones before them are then in `dense_layers`:
         embedding [V, D]; head [D, V] unless tied; final_norm/scale [D]
@@ -163,6 +165,8 @@ class ModelConfig:
     layers/block/experts/, a layer with experts (F = dim; S = num_shared * dim):
         router/kernel [D, E]; router/bias [E] with sigmoid scores; gate, up [E, D, F]; down
         [E, F, D]; shared/gate/kernel, shared/up/kernel [D, S], shared/down/kernel [S, D]
+    mtp/, with mtp_layers: embedding_norm, hidden_norm, final_norm/scale [D]; join/kernel [2 D, D],
+        of which the first D rows meet the embedding; layer/, as the last of layers/block
     """
 
     vocab_size: int = 512
@@ -184,6 +188,7 @@ class ModelConfig:
     yarn: Yarn | None = None
     latent: Latent | None = None
     experts: Experts | None = None
+    mtp_layers: int = 0
 
     def __post_init__(self):
         _at_least(1, self, "vocab_size", "num_layers", "embed_dim", "num_heads", "num_kv_heads")
@@ -194,6 +199,8 @@ class ModelConfig:
                 f"num_heads={self.num_heads} is not a multiple of num_kv_heads="
                 f"{self.num_kv_heads}; every key/value head serves the same number of query heads"
             )
+        if self.mtp_layers not in (0, 1):
+            raise ValueError(f"mtp_layers={self.mtp_layers} must be 0 or 1")
         if self.llama3_rope and self.yarn:
             raise ValueError("llama3_rope and yarn both scale rotary frequencies; choose one")
         if self.experts and self.experts.first_dense >= self.num_layers:

@@ -18,7 +18,7 @@ def from_policy(config: model_config.ModelConfig, params: transformer.Params) ->
     Its decoder is a copy of the policy's arrays, which an update may donate; an untied vocabulary
     head is left behind.
     """
-    read = {name: leaf for name, leaf in params.items() if name != "head"}
+    read = {name: leaf for name, leaf in params.items() if name not in ("head", "mtp")}
     return {
         "transformer": jax.tree.map(lambda x: x.copy(), read),
         "scalar": heads.init_scalar(config),
@@ -30,6 +30,6 @@ def values(config: model_config.ModelConfig, params: Params, tokens_BT: jax.Arra
 
     So column t stands beside the log-prob of token t. Column 0 is 0: nothing stands before it.
     """
-    headless = dataclasses.replace(config, tied_embeddings=True)
+    headless = dataclasses.replace(config, tied_embeddings=True, mtp_layers=0)
     hidden_BTD, _ = transformer.forward(headless, params["transformer"], tokens_BT)
     return jnp.pad(heads.scalar(params["scalar"], hidden_BTD[:, :-1]), ((0, 0), (1, 0)))

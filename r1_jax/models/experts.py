@@ -87,7 +87,7 @@ def moved_bias(bias_LE: jax.Array, load_LE: jax.Array, rate: float) -> jax.Array
     return bias_LE + rate * jnp.sign(mean_L1 - load_LE)
 
 
-FEW = 8  # experts, in all, up to which sorting costs more than running all (a third, on a CPU core)
+FEW = 8  # experts, in all, up to which all are run: on a CPU core 8% faster an update than sorting
 
 
 def _mix_of_few(x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD, first):

@@ -14,7 +14,7 @@ Params = Any  # {"transformer": as the policy's without a vocabulary head, "scal
 
 def headless(config: model_config.ModelConfig) -> model_config.ModelConfig:
     """The same decoder without an untied vocabulary head: no parameters that nobody reads."""
-    return dataclasses.replace(config, tied_embeddings=True)
+    return dataclasses.replace(config, tied_embeddings=True, mtp_layers=0)
 
 
 def init_boxed(config: model_config.ModelConfig, key: jax.Array) -> Params:
@@ -28,7 +28,7 @@ def from_policy(config: model_config.ModelConfig, params: transformer.Params) ->
 
     Its decoder holds the policy's arrays themselves; an untied vocabulary head is left behind.
     """
-    read = {name: leaf for name, leaf in params.items() if name != "head"}
+    read = {name: leaf for name, leaf in params.items() if name not in ("head", "mtp")}
     return {"transformer": read, "scalar": heads.init_scalar(config)}
 
 

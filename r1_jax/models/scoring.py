@@ -1,12 +1,13 @@
 """Log-probability and entropy of given tokens, in chunks of positions: never [B, T, V] at once."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from r1_jax.models import config as model_config
-from r1_jax.models import experts, heads, transformer
+from r1_jax.models import experts, heads, mtp, transformer
 
 CHUNK = 32  # positions whose logits exist at one time; 16-64 read the same on a CPU, less is slower
 
@@ -48,13 +49,17 @@ def routed_scores(
     position_BT: jax.Array | None = None,
     segment_BT: jax.Array | None = None,
     mask_BT: jax.Array | None = None,
-    chosen_LBTX: jax.Array | None = None,
+    chosen_BTLX: jax.Array | None = None,
     chunk: int = CHUNK,
 ) -> tuple[jax.Array, jax.Array, experts.Routed | None]:
     """(logps_BT, entropy_BT, what routers did): `token_scores` of a model that may have experts.
 
-    mask_BT, chosen_LBTX: as in `transformer.routed_forward`.
+    mask_BT: as in `transformer.routed_forward`. chosen_BTLX: as in types.Rollouts, replayed in
+    place of the routers' own choices.
     """
+    chosen_LBTX = None
+    if chosen_BTLX is not None:
+        chosen_LBTX = chosen_BTLX.astype(jnp.int32).transpose(2, 0, 1, 3)
     hidden_BTD, _, routed = transformer.routed_forward(
         config, params, tokens_BT, position_BT, segment_BT, mask_BT, chosen_LBTX
     )
@@ -68,6 +73,56 @@ def routed_scores(
 
     found = _by_chunk(score, (hidden_BTD[:, :-1], tokens_BT[:, 1:]), chunk)
     return found[0], found[1], routed
+
+
+class Twofold(NamedTuple):
+    """What a model with multi-token prediction says of a sequence."""
+
+    logps_BT: jax.Array  # as of `token_scores`
+    entropy_BT: jax.Array
+    early_logps_BT: jax.Array  # of token t given the tokens up to t - 2 and t - 1; columns 0, 1: 0
+    routed: experts.Routed | None  # as of `routed_scores`
+    early_routed: experts.Routed | None  # of the layer of prediction, without an axis L
+
+
+def twofold_scores(
+    config: model_config.ModelConfig,
+    params: transformer.Params,
+    tokens_BT: jax.Array,
+    *,
+    position_BT: jax.Array,
+    segment_BT: jax.Array,
+    mask_BT: jax.Array,
+    chunk: int = CHUNK,
+) -> Twofold:
+    """Log-probs of every token by the decoder, and two tokens ahead by its layer of prediction.
+
+    Arguments as of `routed_scores`. Across a document's border early_logps_BT mean nothing.
+    """
+    hidden_BTD, _, routed = transformer.routed_forward(
+        config, params, tokens_BT, position_BT, segment_BT, mask_BT
+    )
+    same_BT = segment_BT[:, :-1] == segment_BT[:, 1:]
+    ahead_BTD, _, early_routed = mtp.forward(
+        config,
+        params["mtp"],
+        hidden_BTD[:, :-1],
+        transformer.embed(config, params, tokens_BT[:, 1:]),
+        position_BT[:, :-1],
+        segment_BT[:, :-1],
+        mask_BT[:, :-1] & same_BT,
+    )
+    kernel_DV = heads.kernel(config, params)
+
+    def score(hidden_BCD, target_BC):
+        normalised_BCV = jax.nn.log_softmax(heads.logits(hidden_BCD, kernel_DV), axis=-1)
+        logps_BC = jnp.take_along_axis(normalised_BCV, target_BC[:, :, None], axis=-1)[:, :, 0]
+        return logps_BC, -jnp.sum(jnp.exp(normalised_BCV) * normalised_BCV, axis=-1)
+
+    logps_BT, entropy_BT = _by_chunk(score, (hidden_BTD[:, :-1], tokens_BT[:, 1:]), chunk)
+    early_BT = _by_chunk(score, (ahead_BTD[:, :-1], tokens_BT[:, 2:]), chunk)[0]
+    early_BT = jnp.pad(early_BT, ((0, 0), (1, 0)))
+    return Twofold(logps_BT, entropy_BT, early_BT, routed, early_routed)
 
 
 def divergences(

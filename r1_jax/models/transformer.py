@@ -1,4 +1,4 @@
-"""The decoder. `Block` is one layer; a sequence scans over it, a decoding step unrolls it.
+"""The decoder. A block is one layer; a sequence scans over it, a decoding step unrolls it.
 
 Layers with a dense MLP that come before layers with experts are a scan of their own.
 """
@@ -11,43 +11,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from r1_jax.models import attention, experts, latent_attention, layers
+from r1_jax.core import keys
+from r1_jax.models import attention, block, experts, layers, mtp
 from r1_jax.models import cache as kv_cache
 from r1_jax.models import config as model_config
-from r1_jax.sharding import place
 
 Params = Any  # nested dict of float32 arrays, layers stacked on a leading axis
-
-
-class Block(nn.Module):
-    """One pre-norm layer: x + attention(norm(x)), then x + mlp(norm(x)).
-
-    The mlp is a SwiGLU if `dense`, else experts. `absorbed` is how latent attention is computed.
-    """
-
-    config: model_config.ModelConfig
-    dense: bool = True
-    absorbed: bool = False
-
-    @nn.compact
-    def __call__(self, x_BTD, position_BT, mix: attention.Mix, mask_BT, chosen_BTX=None):
-        """(x_BTD, what attention carried, experts.Routed or None); see MixtureOfExperts."""
-        c = self.config
-        normed_BTD = layers.RMSNorm(c.norm_epsilon, name="attention_norm")(x_BTD)
-        if c.latent:
-            attend = latent_attention.LatentAttention(c, self.absorbed, name="attention")
-        else:
-            attend = attention.Attention(c, name="attention")
-        attended_BTD, carried = attend(normed_BTD, position_BT, mix)
-        x_BTD = place.constrain(x_BTD + attended_BTD, "batch", "length", "act_embed")
-        normed_BTD = layers.RMSNorm(c.norm_epsilon, name="mlp_norm")(x_BTD)
-        if self.dense:
-            out_BTD, routed = layers.SwiGLU(c, c.mlp_dim, name="mlp")(normed_BTD), None
-        else:
-            mixture = experts.MixtureOfExperts(c, name="experts")
-            out_BTD, routed = mixture(normed_BTD, mask_BT, chosen_BTX)
-        x_BTD = place.constrain(x_BTD + out_BTD, "batch", "length", "act_embed")
-        return x_BTD, carried, routed
 
 
 class _SequenceLayer(nn.Module):
@@ -63,8 +32,8 @@ class _SequenceLayer(nn.Module):
             assert v_BTKU is not None  # not absorbed
             return attention.causal(q_BTNH, k_BTKH, v_BTKU, segment_BT, scale), (k_BTKH, v_BTKU)
 
-        block = Block(self.config, self.dense, name="block")
-        x_BTD, kv, routed = block(x_BTD, position_BT, mix, mask_BT, chosen_BTX)
+        layer = block.Block(self.config, self.dense, name="block")
+        x_BTD, kv, routed = layer(x_BTD, position_BT, mix, mask_BT, chosen_BTX)
         return x_BTD, (kv if self.collect else None, routed)
 
 
@@ -134,7 +103,10 @@ class Transformer(nn.Module):
 def init_boxed(config: model_config.ModelConfig, key: jax.Array) -> Params:
     """Fresh parameters, each boxed with its logical axes: what `place.shardings` reads."""
     one = jnp.zeros((1, 1), jnp.int32)
-    return Transformer(config).init(key, one, one, mask_BT=one == 0)["params"]
+    params = Transformer(config).init(key, one, one, mask_BT=one == 0)["params"]
+    if config.mtp_layers:
+        params = {**params, "mtp": mtp.init_boxed(config, keys.at(key, "mtp"))}
+    return params
 
 
 def init(config: model_config.ModelConfig, key: jax.Array) -> Params:
@@ -192,6 +164,12 @@ def routed_forward(
     return cast(tuple[jax.Array, Any, experts.Routed | None], out)
 
 
+def embed(config: model_config.ModelConfig, params: Params, tokens_BT: jax.Array) -> jax.Array:
+    """Embedded tokens [B, T, D] in compute_dtype, as the first block reads them."""
+    names = ("batch", "length", "act_embed")
+    return layers.embed(params["embedding"], tokens_BT, names, jnp.dtype(config.compute_dtype))
+
+
 def unstack(config: model_config.ModelConfig, params: Params) -> tuple[Params, ...]:
     """Each layer's own parameters, cut out of the stack once per rollout and not once per token."""
 
@@ -232,24 +210,41 @@ def routed_step(
     slot: jax.Array,
 ) -> tuple[jax.Array, kv_cache.KVCache, jax.Array | None]:
     """`step`, and int32 [L, B, X], the experts that its tokens chose, or None without experts."""
-    position_B1 = (cache.prefix_length_B + cache.age_B)[:, None]
-    names = ("batch", "length", "act_embed")
-    dtype = jnp.dtype(config.compute_dtype)
-    x_B1D = layers.embed(params["embedding"], token_B[:, None], names, dtype)
-    mask_B1 = jnp.ones(position_B1.shape, bool)
+    seen_B1S = kv_cache.seen(cache, slot)
+    hidden_B1D, older, chosen_LB1X = routed_steps(
+        config, params, blocks, token_B[:, None], cache, slot, seen_B1S
+    )
+    older = dataclasses.replace(older, age_B=cache.age_B + 1)
+    return hidden_B1D[:, 0], older, None if chosen_LB1X is None else chosen_LB1X[:, :, 0]
+
+
+def routed_steps(
+    config: model_config.ModelConfig,
+    params: Params,
+    blocks: tuple[Params, ...],
+    tokens_BQ: jax.Array,
+    cache: kv_cache.KVCache,
+    slot: jax.Array,
+    seen_BQS: jax.Array,
+) -> tuple[jax.Array, kv_cache.KVCache, jax.Array | None]:
+    """(hidden_BQD, the cache with Q slots written from `slot` on, chosen [L, B, Q, X] or None).
+
+    Reads in Q tokens a row, one after the other, at positions prefix_length_B + age_B + 0 .. Q - 1;
+    seen_BQS: the ring slots that each sees (cache.attend). The cache's ages stay as they are.
+    """
+    Q = tokens_BQ.shape[1]
+    position_BQ = (cache.prefix_length_B + cache.age_B)[:, None] + jnp.arange(Q)[None, :]
+    x_BQD = embed(config, params, tokens_BQ)
+    mask_BQ = jnp.ones(position_BQ.shape, bool)
     written, chosen = [], []
-    for layer, block in enumerate(blocks):
-        mix = kv_cache.attend(cache, layer, slot)
-        module = Block(config, dense=layer < config.num_dense_layers, absorbed=True)
-        out = module.apply({"params": block}, x_B1D, position_B1, mix, mask_B1)
-        x_B1D, kv, routed = cast(tuple[jax.Array, Any, experts.Routed | None], out)
+    for layer, of_layer in enumerate(blocks):
+        mix = kv_cache.attend(cache, layer, slot, seen_BQS)
+        module = block.Block(config, dense=layer < config.num_dense_layers, absorbed=True)
+        out = module.apply({"params": of_layer}, x_BQD, position_BQ, mix, mask_BQ)
+        x_BQD, kv, routed = cast(tuple[jax.Array, Any, experts.Routed | None], out)
         written.append(kv)
         if routed is not None:
-            chosen.append(routed.chosen_BTX[:, 0])
+            chosen.append(routed.chosen_BTX)
     norm = layers.RMSNorm(config.norm_epsilon)
-    x_B1D = cast(jax.Array, norm.apply({"params": params["final_norm"]}, x_B1D))
-    ring_k, ring_v = zip(*written, strict=True)
-    if config.latent:
-        ring_v = ()
-    older = dataclasses.replace(cache, ring_k=ring_k, ring_v=ring_v, age_B=cache.age_B + 1)
-    return x_B1D[:, 0], older, jnp.stack(chosen) if chosen else None
+    x_BQD = cast(jax.Array, norm.apply({"params": params["final_norm"]}, x_BQD))
+    return x_BQD, kv_cache.with_rings(cache, written), jnp.stack(chosen) if chosen else None

@@ -164,9 +164,11 @@ def make_generate(
     mesh: jax.sharding.Mesh,
     tokens: text_tokenizer.Tokenizer,
     group_size: int,
+    *,
+    keep_routing: bool = False,
 ):
     """generate(params, host PromptBatch, key, step, limit), compiled at its first call."""
-    compiled = traced.make_generate(config, tokens, group_size)
+    compiled = traced.make_generate(config, tokens, group_size, keep_routing=keep_routing)
 
     def generate(params, batch: types.PromptBatch, key, step: int, limit: int) -> types.Rollouts:
         return compiled(params, put(batch, mesh), key, np.int32(step), np.int32(limit))
@@ -188,11 +190,13 @@ def make_programs(
     policy's own.
     """
     rows_that_split(config, mesh)
-    of_rows = by_length.Rows.of
+    of_rows, replay = by_length.Rows.of, config.grpo.replay_routing
     compiled = traced.make_traced(config, mesh, tx, shardings, reference_model=reference_model)
     return grpo.Programs(
-        generate=make_generate(config, mesh, tokens, config.grpo.group_size),
-        logps=lambda params, rollouts: compiled.logps(params, put(of_rows(rollouts), mesh)),
+        generate=make_generate(config, mesh, tokens, config.grpo.group_size, keep_routing=replay),
+        logps=lambda params, rollouts: compiled.logps(
+            params, put(of_rows(rollouts, replay=replay), mesh)
+        ),
         reference_logps=lambda params, rollouts: compiled.reference_logps(
             params, put(of_rows(rollouts), mesh)
         ),
@@ -238,6 +242,11 @@ def make_supervised_update(
                 f"{name}={getattr(loop, name)} would change nothing: it is of a model with experts "
                 "that learns from tokens (model.experts is None, or a teacher is set); use 0"
             )
+    if loop.mtp_schedule and (not config.model.mtp_layers or loop.teacher):
+        raise ValueError(
+            f"mtp_schedule={loop.mtp_schedule} would change nothing: it is of a model with "
+            "model.mtp_layers=1 that learns from tokens; use ()"
+        )
     if not loop.teacher:
         return traced.make_next_token(config, loop, tx, shardings)
     out = (shardings, place.replicated(mesh))

@@ -1,6 +1,7 @@
 """The functions of RL's loop, jitted: what a run calls with arrays and a plan compiles without."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -28,9 +29,16 @@ class Traced(NamedTuple):
 
 
 def make_generate(
-    config: experiment.ExperimentConfig, tokens: text_tokenizer.Tokenizer, group_size: int
+    config: experiment.ExperimentConfig,
+    tokens: text_tokenizer.Tokenizer,
+    group_size: int,
+    *,
+    keep_routing: bool = False,
 ) -> Callable[..., Any]:
-    """generate(params, PromptBatch, key, step, limit) -> Rollouts, jitted."""
+    """generate(params, PromptBatch, key, step, limit) -> Rollouts, jitted.
+
+    keep_routing: with the experts that were chosen, for grpo.replay_routing.
+    """
     return jax.jit(
         sampling_generate.make_generate(
             config.model,
@@ -39,6 +47,7 @@ def make_generate(
             max_response=config.grpo.max_response,
             stop_ids=tokens.stop_ids,
             pad_id=tokens.pad_id,
+            keep_routing=keep_routing,
         )
     )
 
@@ -66,6 +75,10 @@ def make_traced(
     loss = losses.make_policy(config.model, cfg, adjust=adjust, max_length=cfg.max_response)
     pieces = {"num_microbatches": cfg.num_microbatches, "cuts": by_length.cuts(lengths)}
     update = train_step.make_update(loss, tx, **pieces)
+    if config.model.experts is not None:
+        update = router.make_update(update, config.model, bias_rate=0.0)
+    elif cfg.replay_routing:
+        raise ValueError("grpo.replay_routing would change nothing: the model has no experts")
     if config.ppo is not None:
         distance = losses.make_value(
             config.model,
@@ -78,13 +91,13 @@ def make_traced(
     update = by_length.make_update(update)
 
     def make_logps(model: model_config.ModelConfig):
-        logps = by_length.make_logps(
-            lambda params, tokens_BT: scoring.token_scores(model, params, tokens_BT, adjust=adjust)[
-                0
-            ],
-            cfg.num_minibatches * cfg.num_microbatches,
-            lengths,
-        )
+        def score(params, piece: by_length.Rows):
+            return scoring.routed_scores(
+                model, params, piece.tokens_BT, adjust=adjust, chosen_BTLX=piece.chosen_BTLX
+            )[0]
+
+        num_pieces = cfg.num_minibatches * cfg.num_microbatches
+        logps = by_length.make_logps(score, num_pieces, lengths)
         return jax.jit(logps, out_shardings=place.batch_sharding(mesh))
 
     logps = make_logps(config.model)
@@ -105,7 +118,7 @@ def make_values(config: experiment.ExperimentConfig, mesh: jax.sharding.Mesh):
     """values(critic's params, by_length.Rows) -> values_BT, jitted."""
     cfg = config.grpo
     values = by_length.make_logps(
-        partial(critic.values, config.model),
+        lambda params, rows: critic.values(config.model, params, rows.tokens_BT),
         cfg.num_minibatches * cfg.num_microbatches,
         by_length.lengths(cfg.max_prompt + cfg.max_response),
     )
@@ -116,12 +129,23 @@ def make_next_token(
     config: experiment.ExperimentConfig, loop: supervised.SupervisedConfig, tx, shardings
 ):
     """update(state, Packed) of next-token training, jitted; `shardings` of the state."""
-    loss = losses.make_next_token(config.model, balance_coef=loop.balance_coef)
-    update = train_step.make_update(loss, tx, num_microbatches=loop.num_microbatches)
-    if config.model.experts is not None:
-        update = router.make_update(update, config.model, bias_rate=loop.bias_rate)
     out = (shardings, place.replicated(shardings.step.mesh))
-    return jax.jit(update, donate_argnums=0, out_shardings=out)
+
+    @functools.cache  # one program for each weight of multi-token prediction
+    def of_weight(mtp_weight: float):
+        loss = losses.make_next_token(
+            config.model, balance_coef=loop.balance_coef, mtp_weight=mtp_weight
+        )
+        update = train_step.make_update(loss, tx, num_microbatches=loop.num_microbatches)
+        if config.model.experts is not None:
+            update = router.make_update(update, config.model, bias_rate=loop.bias_rate)
+        return jax.jit(update, donate_argnums=0, out_shardings=out)
+
+    if not loop.mtp_schedule:
+        return of_weight(0.0)
+    return lambda state, batch: of_weight(supervised.mtp_weight(loop, int(state.step)))(
+        state, batch
+    )
 
 
 def critic_optimizer(config: experiment.ExperimentConfig):

@@ -10,7 +10,6 @@ number of devices.
 
 import dataclasses
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +19,11 @@ from r1_jax.models import cache as kv_cache
 from r1_jax.models import config as model_config
 from r1_jax.models import heads, transformer
 from r1_jax.sampling import logits as sampling_logits
+from r1_jax.sampling import requests as of_requests
+from r1_jax.sampling import speculate
 from r1_jax.sharding import place
 
-IDLE = -1  # a slot's request when it works on none; a row's stop when no stop token was drawn
+IDLE = of_requests.NONE
 
 
 @jax.tree_util.register_dataclass
@@ -39,6 +40,7 @@ class _Slots:
     stop_B: jax.Array  # int32: stop token drawn, or IDLE
     tokens_BS: jax.Array  # int32, by ring slot
     logps_BS: jax.Array  # float32, by ring slot
+    chosen_BSLX: jax.Array | None  # int16, by ring slot: the experts that read the token
     slot: jax.Array  # int32 scalar: steps so far; modulo the ring's size, the slot written next
     next_request: jax.Array  # int32 scalar: the first completion not yet handed to a slot
 
@@ -51,33 +53,51 @@ def make_generate(
     max_response: int,
     stop_ids: tuple[int, ...],
     pad_id: int,
+    keep_routing: bool = False,
 ) -> Callable[..., types.Rollouts]:
     """generate(params, batch, key, policy_step, limit) -> Rollouts of P * group_size completions.
 
     max_response: tokens a completion may take, its capacity in the cache; limit: int32 scalar, at
     most max_response, may change without a new compilation. batch: PromptBatch. key: typed, the
-    step's own. Rows come back with T = prompt capacity + max_response.
+    step's own. Rows come back with T = prompt capacity + max_response. keep_routing: with the
+    experts that every token chose (Rollouts.chosen_BTLX), of a model that has some. With
+    sampling.speculative it is `speculate` that decodes: the same completions, in fewer steps.
     """
+    if keep_routing and model.experts is None:
+        raise ValueError("keep_routing has nothing to keep: the model has no experts")
+    if sampling.speculative:
+        return speculate.make_generate(
+            model,
+            sampling,
+            group_size=group_size,
+            max_response=max_response,
+            stop_ids=stop_ids,
+            pad_id=pad_id,
+            keep_routing=keep_routing,
+        )
 
     def generate(params, batch: types.PromptBatch, key, policy_step, limit) -> types.Rollouts:
-        num_prompts, prompt_capacity = batch.tokens_PT.shape
-        num_requests = num_prompts * group_size
+        prompt_capacity = batch.tokens_PT.shape[1]
+        requests = of_requests.Requests(batch, group_size, key)
+        num_requests = requests.num
         num_slots = min(sampling.num_slots or num_requests, num_requests)
         enough_idle = max(1, int(num_slots * sampling.refill_share))
-        prompt_of_request = jnp.arange(num_requests) // group_size
-        uid_of_request = batch.uid_P[prompt_of_request]
-        sample_of_request = jnp.arange(num_requests) % group_size
+        prompt_of_request = requests.prompt_of_request
 
-        hidden_PTD, kv = transformer.forward(model, params, batch.tokens_PT, collect=True)
+        hidden_PTD, kv, routed = transformer.routed_forward(
+            model, params, batch.tokens_PT, collect=True
+        )
+        chosen_PTLX = None
+        if keep_routing:
+            assert routed is not None
+            chosen_PTLX = routed.chosen_BTX.transpose(1, 2, 0, 3).astype(jnp.int16)
         prompt_k, prompt_v = kv_cache.from_prefill(kv)
         last_P = batch.length_P - 1
         first_hidden_PD = jnp.take_along_axis(hidden_PTD, last_P[:, None, None], axis=1)[:, 0]
         kernel_DV = heads.kernel(model, params)
         blocks = transformer.unstack(model, params)
 
-        fold_in = jax.vmap(jax.random.fold_in)
-        of_prompt = jax.vmap(partial(jax.random.fold_in, key))(uid_of_request)
-        key_of_request = fold_in(of_prompt, sample_of_request)
+        key_of_request = requests.keys()
 
         def fill(slots: _Slots) -> _Slots:
             """Hands waiting completions to idle slots, in order."""
@@ -107,8 +127,7 @@ def make_generate(
             logits_BV = place.constrain(logits_BV, "batch", "act_vocab")
             logits_BV = sampling_logits.adjust(sampling, logits_BV)
             key_B = key_of_request[jnp.maximum(slots.request_B, 0)]
-            draw_uniform = jax.vmap(partial(jax.random.uniform, dtype=jnp.float32))
-            uniform_B = draw_uniform(fold_in(key_B, slots.length_B))
+            uniform_B = of_requests.uniform(key_B, slots.length_B)
             token_B, logp_B = sampling_logits.draw(logits_BV, uniform_B)
 
             column = slots.slot % max_response
@@ -116,13 +135,21 @@ def make_generate(
             def write(buffer_BS, value_B):
                 # A finished row keeps its tokens until they are collected.
                 old_B1 = jax.lax.dynamic_slice_in_dim(buffer_BS, column, 1, axis=1)
-                new_B1 = jnp.where(slots.active_B[:, None], value_B[:, None], old_B1)
+                active_B1 = slots.active_B.reshape(-1, *(1,) * (buffer_BS.ndim - 1))
+                new_B1 = jnp.where(active_B1, value_B[:, None], old_B1)
                 return jax.lax.dynamic_update_slice_in_dim(buffer_BS, new_B1, column, axis=1)
 
             is_stop_B = jnp.isin(token_B, jnp.array(stop_ids)) & slots.active_B
             length_B = slots.length_B + slots.active_B
             active_B = slots.active_B & ~is_stop_B & (length_B < limit)
-            hidden_BD, cache = transformer.step(model, params, blocks, token_B, slots.cache, column)
+            hidden_BD, cache, chosen_LBX = transformer.routed_step(
+                model, params, blocks, token_B, slots.cache, column
+            )
+            chosen_BSLX = slots.chosen_BSLX
+            if chosen_BSLX is not None:
+                assert chosen_LBX is not None
+                chosen_BLX = chosen_LBX.swapaxes(0, 1).astype(jnp.int16)
+                chosen_BSLX = write(chosen_BSLX, chosen_BLX)
             return dataclasses.replace(
                 slots,
                 cache=cache,
@@ -132,6 +159,7 @@ def make_generate(
                 stop_B=jnp.where(is_stop_B, token_B, slots.stop_B),
                 tokens_BS=write(slots.tokens_BS, token_B),
                 logps_BS=write(slots.logps_BS, logp_B),
+                chosen_BSLX=chosen_BSLX,
                 slot=slots.slot + 1,
             )
 
@@ -145,11 +173,15 @@ def make_generate(
             finished_B = (slots.request_B != IDLE) & ~slots.active_B
             row_B = jnp.where(finished_B, slots.request_B, num_requests)  # out of range: dropped
             order_BS = (slots.start_B[:, None] + jnp.arange(max_response)[None, :]) % max_response
-            found = (
+            chosen_BRLX = slots.chosen_BSLX
+            if chosen_BRLX is not None:
+                chosen_BRLX = jnp.take_along_axis(chosen_BRLX, order_BS[:, :, None, None], axis=1)
+            found = of_requests.Done(
                 jnp.take_along_axis(slots.tokens_BS, order_BS, axis=1),
                 jnp.take_along_axis(slots.logps_BS, order_BS, axis=1),
                 slots.length_B,
                 slots.stop_B,
+                chosen_BRLX,
             )
             done = jax.tree.map(lambda to, x: to.at[row_B].set(x, mode="drop"), done, found)
             request_B = jnp.where(finished_B, IDLE, slots.request_B)
@@ -164,6 +196,7 @@ def make_generate(
             return (slots.next_request < num_requests) | jnp.any(slots.active_B)
 
         none_B = jnp.full(num_slots, IDLE, jnp.int32)
+        empty = of_requests.none_done(num_slots, max_response, pad_id, chosen_PTLX)
         slots = _Slots(
             cache=kv_cache.allocate(model, num_slots, prompt_capacity, max_response),
             hidden_BD=jnp.zeros((num_slots, model.embed_dim), first_hidden_PD.dtype),
@@ -172,41 +205,20 @@ def make_generate(
             start_B=jnp.zeros(num_slots, jnp.int32),
             length_B=jnp.zeros(num_slots, jnp.int32),
             stop_B=none_B,
-            tokens_BS=jnp.full((num_slots, max_response), pad_id, jnp.int32),
-            logps_BS=jnp.zeros((num_slots, max_response), jnp.float32),
+            tokens_BS=empty.tokens_BR,
+            logps_BS=empty.logps_BR,
+            chosen_BSLX=empty.chosen_BRLX,
             slot=jnp.int32(0),
             next_request=jnp.int32(0),
         )
-        done = (
-            jnp.full((num_requests, max_response), pad_id, jnp.int32),
-            jnp.zeros((num_requests, max_response), jnp.float32),
-            jnp.zeros(num_requests, jnp.int32),
-            jnp.full(num_requests, IDLE, jnp.int32),
-        )
+        done = of_requests.none_done(num_requests, max_response, pad_id, chosen_PTLX)
         slots, done = jax.lax.while_loop(unserved, serve, (slots, done))
-        response_BR, response_logps_BR, length_B, stop_B = done
-
-        # Prompt, response, padding: one contiguous row each.
-        prompt_length_B = batch.length_P[prompt_of_request]
-        position_T = jnp.arange(prompt_capacity + max_response)
-        offset_BT = position_T[None, :] - prompt_length_B[:, None]
-        index_BT = jnp.clip(offset_BT, 0, max_response - 1)
-        is_response_BT = (offset_BT >= 0) & (offset_BT < length_B[:, None])
-        prompt_BT = jnp.pad(
-            batch.tokens_PT[prompt_of_request], ((0, 0), (0, max_response)), constant_values=pad_id
-        )
-        outside_BT = jnp.where(offset_BT < 0, prompt_BT, pad_id)
-        tokens_BT = jnp.take_along_axis(response_BR, index_BT, axis=1)
-        logps_BT = jnp.take_along_axis(response_logps_BR, index_BT, axis=1)
-        return types.Rollouts(
-            tokens_BT=jnp.where(is_response_BT, tokens_BT, outside_BT),
-            prompt_length_B=prompt_length_B,
-            length_B=length_B,
-            logps_BT=jnp.where(is_response_BT, logps_BT, 0.0),
-            stop_B=stop_B,
-            uid_B=uid_of_request,
-            sample_B=sample_of_request,
-            policy_step=jnp.asarray(policy_step, jnp.int32),
+        return of_requests.rollouts(
+            requests,
+            done,
+            chosen_PTLX,
+            pad_id=pad_id,
+            policy_step=policy_step,
             slot_steps=slots.slot * num_slots,
         )
 

@@ -14,7 +14,8 @@ class SamplingConfig:
 
     `num_slots` rows decode at one time, 0 for all at once; fewer than there are completions means
     that a finished row is refilled from the queue inside the loop. `refill_share` of the slots
-    must stand idle before a refill.
+    must stand idle before a refill. `speculative`: the model's layer of multi-token prediction
+    guesses a token ahead, and a step that finds the guess right yields two (sampling/speculate.py).
     """
 
     temperature: float = 1.0
@@ -23,6 +24,7 @@ class SamplingConfig:
     min_p: float = 0.0
     num_slots: int = 0
     refill_share: float = 0.0625
+    speculative: bool = False
 
     def __post_init__(self):
         if not self.temperature >= 0:

@@ -99,6 +99,7 @@ def make_batch(config: switches.GRPOConfig, ppo: PPOConfig):
             old_value_BT=value_BT,
             return_BT=return_BT,
             include_B=include_B,
+            chosen_BTLX=rollouts.chosen_BTLX,
         )
         return rows, {"value/explained_variance": explained}
 

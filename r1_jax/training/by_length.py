@@ -26,14 +26,14 @@ def lengths(capacity: int) -> tuple[int, ...]:
 
 
 def cuts(lengths: Sequence[int]) -> step.Cuts:
-    """The cuts of a piece of Rows or PolicyBatch, whose [b, T] arrays lose their last columns."""
+    """The cuts of a piece of Rows or PolicyBatch: [b, T, ...] arrays lose their last columns."""
 
     def which(piece) -> jax.Array:
         longest = jnp.max(piece.prompt_length_B + piece.length_B)
         return jnp.searchsorted(jnp.asarray(lengths, jnp.int32), longest)
 
     def to(length: int):
-        return lambda piece: jax.tree.map(lambda x: x[:, :length] if x.ndim == 2 else x, piece)
+        return lambda piece: jax.tree.map(lambda x: x[:, :length] if x.ndim >= 2 else x, piece)
 
     return step.Cuts(which, tuple(to(length) for length in lengths))
 
@@ -44,10 +44,12 @@ class Rows(NamedTuple):
     tokens_BT: types.Array
     prompt_length_B: types.Array
     length_B: types.Array
+    chosen_BTLX: types.Array | None = None  # to be replayed
 
     @classmethod
-    def of(cls, rollouts: types.Rollouts) -> "Rows":
-        return cls(rollouts.tokens_BT, rollouts.prompt_length_B, rollouts.length_B)
+    def of(cls, rollouts: types.Rollouts, *, replay: bool = False) -> "Rows":
+        chosen_BTLX = rollouts.chosen_BTLX if replay else None
+        return cls(rollouts.tokens_BT, rollouts.prompt_length_B, rollouts.length_B, chosen_BTLX)
 
 
 def _order(batch, rows_b: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -71,11 +73,11 @@ def make_update(update):
 
 
 def make_logps(
-    score: Callable[[Any, jax.Array], jax.Array], num_pieces: int, lengths: Sequence[int]
+    score: Callable[[Any, Rows], jax.Array], num_pieces: int, lengths: Sequence[int]
 ) -> Callable[[Any, Rows], jax.Array]:
     """logps(params, Rows) -> logps_BT in nats, 0 where a row's piece was cut off.
 
-    score: (params, tokens_BT) -> logps_BT. num_pieces: divides B; lengths: as for `cuts`.
+    score: (params, Rows) -> logps_BT. num_pieces: divides B; lengths: as for `cuts`.
     """
     of_length = cuts(lengths)
 
@@ -84,7 +86,7 @@ def make_logps(
         sorted_B, as_given_B = _order(rows, jnp.arange(B))
 
         def one(piece):
-            found = score(params, piece.tokens_BT)
+            found = score(params, piece)
             return jnp.pad(found, ((0, 0), (0, T - found.shape[1])))
 
         pieces = jax.tree.map(

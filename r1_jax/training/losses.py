@@ -17,29 +17,46 @@ from r1_jax.training import router, step
 Adjust = Callable[[jax.Array], jax.Array]
 
 
-def make_next_token(model: model_config.ModelConfig, *, balance_coef: float = 0.0) -> step.Loss:
+def make_next_token(
+    model: model_config.ModelConfig, *, balance_coef: float = 0.0, mtp_weight: float = 0.0
+) -> step.Loss:
     """loss(params, Packed): mean cross-entropy in nats of each weighted token given those before.
 
     A document's first token is predicted by nothing: `packing.pack` gives it weight 0.
-    balance_coef: of the sequence balance loss of models with experts (router.balance).
+    balance_coef: of the sequence balance loss of models with experts (router.balance). mtp_weight:
+    of the cross-entropy two tokens ahead (V3 Eq. 24 and 25; its sum, too, is over all tokens).
     """
 
     def loss(params, batch: packing.Packed) -> step.LossOutput:
         mask_BT = batch.segment_BT > 0
-        logps_BT, entropy_BT, routed = scoring.routed_scores(
-            model,
-            params,
-            batch.tokens_BT,
-            adjust=lambda logits: logits,
-            position_BT=batch.position_BT,
-            segment_BT=batch.segment_BT,
-            mask_BT=mask_BT,
-        )
+        early_BT = early_routed = None
+        given = {
+            "position_BT": batch.position_BT,
+            "segment_BT": batch.segment_BT,
+            "mask_BT": mask_BT,
+        }
+        if mtp_weight:
+            logps_BT, entropy_BT, early_BT, routed, early_routed = scoring.twofold_scores(
+                model, params, batch.tokens_BT, **given
+            )
+        else:
+            logps_BT, entropy_BT, routed = scoring.routed_scores(
+                model, params, batch.tokens_BT, adjust=lambda logits: logits, **given
+            )
         num_tokens = jnp.sum(batch.weight_BT)
         total = types.WeightedSum(-jnp.sum(logps_BT * batch.weight_BT), num_tokens)
         means = {"entropy": types.WeightedSum(jnp.sum(entropy_BT * batch.weight_BT), num_tokens)}
+        if early_BT is not None:
+            # the two tokens before must be of the same document
+            same_BT = batch.segment_BT[:, 2:] == batch.segment_BT[:, :-2]
+            weight_BT = jnp.where(same_BT, batch.weight_BT[:, 2:], 0.0)
+            early = types.WeightedSum(-jnp.sum(early_BT[:, 2:] * weight_BT), jnp.sum(weight_BT))
+            total = dataclasses.replace(total, total=total.total + mtp_weight * early.total)
+            means["mtp/loss"] = early
         if routed is not None:
             assert model.experts is not None
+            if early_routed is not None:
+                routed = router.joined(routed, early_routed)
             balance = router.balance(routed, jnp.sum(batch.weight_BT, axis=1))
             total = dataclasses.replace(total, total=total.total + balance_coef * balance.total)
             means["router/balance"] = balance
@@ -150,8 +167,16 @@ def make_policy(
     def loss(params, batch: types.PolicyBatch | types.ActorCriticBatch) -> step.LossOutput:
         by_token = isinstance(batch, types.ActorCriticBatch)
         advantage = batch.advantage_BT if by_token else batch.advantage_B
-        logps_BT, entropy_BT = scoring.token_scores(model, params, batch.tokens_BT, adjust=adjust)
         T = batch.tokens_BT.shape[1]
+        is_real_BT = jnp.arange(T)[None, :] < (batch.prompt_length_B + batch.length_B)[:, None]
+        logps_BT, entropy_BT, routed = scoring.routed_scores(
+            model,
+            params,
+            batch.tokens_BT,
+            adjust=adjust,
+            mask_BT=is_real_BT,
+            chosen_BTLX=batch.chosen_BTLX,
+        )
         mask_BT = masked.completion_mask(batch.prompt_length_B, batch.length_B, T)
         gap_B = diagnostics.gap_by_row(logps_BT, batch.behavior_logps_BT, mask_BT)
         num_tokens = jnp.sum(mask_BT)
@@ -182,6 +207,9 @@ def make_policy(
             "entropy": diagnostics.entropy_mean(entropy_BT, included_BT),
             "clip/share": diagnostics.clip_share(ratio_BT, advantage, included_BT, **clips),
         }
+        if routed is not None:
+            assert model.experts is not None
+            means[router.LOAD] = router.load(model.experts, routed, jnp.sum(is_real_BT))
         if batch.reference_logps_BT is not None:
             reference_BT = jnp.where(mask_BT, batch.reference_logps_BT, 0.0)
             kl_BT = KL[config.kl_estimator](logps_BT, reference_BT)

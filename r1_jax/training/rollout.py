@@ -129,6 +129,7 @@ def policy_batch(
         reference_logps_BT=reference_logps,
         advantage_B=np.asarray(advantage_PG.ravel()),
         include_B=np.asarray(include_B),
+        chosen_BTLX=rollouts.chosen_BTLX,
     )
     return batch, facts(config, rollouts, scores, limit)
 

@@ -5,6 +5,7 @@ experts that were asked for more than others become a little less likely to be a
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +35,15 @@ def balance(routed: experts.Routed, weight_B: jax.Array) -> types.WeightedSum:
     return types.WeightedSum(jnp.sum(balance_B * weight_B), jnp.sum(weight_B))
 
 
+def joined(routed: experts.Routed, last: experts.Routed) -> experts.Routed:
+    """All layers' load and balance, those of the layer of prediction (without an axis L) last."""
+    return experts.Routed(
+        routed.chosen_BTX,  # that layer reads one token less, and nobody replays it
+        jnp.concatenate([routed.load_E, last.load_E[None]]),
+        jnp.concatenate([routed.balance_B, last.balance_B[None]]),
+    )
+
+
 def make_update(update, model: model_config.ModelConfig, *, bias_rate: float):
     """update(state, ...) after which selection biases have moved by load alone (Algorithm 1 of
     arXiv:2408.15664), by bias_rate; 0 holds them, against a weight decay too.
@@ -56,22 +66,30 @@ def make_update(update, model: model_config.ModelConfig, *, bias_rate: float):
         metrics |= {"router/load_max": jnp.max(load_LE), "router/load_min": jnp.min(load_LE)}
         if not has_bias:
             return new, metrics
-        bias_LE = _bias(state.params)
-        moved_LE = experts.moved_bias(bias_LE, load_LE, bias_rate) if bias_rate else bias_LE
-        moved_LE = jnp.where(metrics["update/skipped"] > 0, bias_LE, moved_LE)
-        return dataclasses.replace(new, params=_with_bias(new.params, moved_LE)), metrics
+        is_moved = (metrics["update/skipped"] == 0) & (bias_rate > 0)
+        params, num_stacked = new.params, _get(state.params, _STACKED).shape[0]
+        for path, of_layers in ((_STACKED, slice(num_stacked)), (_AHEAD, num_stacked)):
+            if path[0] in params:
+                old = _get(state.params, path)
+                if path is _STACKED or load_LE.shape[0] > num_stacked:  # it was in the loss
+                    moved = experts.moved_bias(old, load_LE[of_layers], bias_rate)
+                    params = _put(params, path, jnp.where(is_moved, moved, old))
+                else:
+                    params = _put(params, path, old)
+        return dataclasses.replace(new, params=params), metrics
 
     return balanced
 
 
-def _bias(params) -> jax.Array:
-    return params["layers"]["block"]["experts"]["router"]["bias"]
+_STACKED = ("layers", "block", "experts", "router", "bias")  # [L, E]
+_AHEAD = ("mtp", "layer", "experts", "router", "bias")  # [E]
 
 
-def _with_bias(params, bias_LE: jax.Array):
-    def put(tree, names):
-        if not names:
-            return bias_LE
-        return tree | {names[0]: put(tree[names[0]], names[1:])}
+def _get(tree, path):
+    return functools.reduce(lambda below, name: below[name], path, tree)
 
-    return put(params, ("layers", "block", "experts", "router", "bias"))
+
+def _put(tree, path, leaf):
+    if not path:
+        return leaf
+    return tree | {path[0]: _put(tree[path[0]], path[1:], leaf)}

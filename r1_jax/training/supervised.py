@@ -26,6 +26,8 @@ class SupervisedConfig:
     teacher_weight: float = 0.5  # of the teacher's divergence; the rest is the tokens'
     teacher_temperature: float = 1.0
     balance_coef: float = 0.0  # of experts' sequence balance loss; DeepSeek-V3: 1e-4
+    mtp_schedule: tuple[tuple[int, float], ...] = ()  # ((update, weight), ...) of multi-token
+    # prediction's loss, from that update on; () is none. DeepSeek-V3: 0.3, in the end 0.1
     bias_rate: float = 0.0  # of experts' selection bias, by load; DeepSeek-V3: 1e-3
 
     def __post_init__(self):
@@ -42,11 +44,20 @@ class SupervisedConfig:
                 f"balance_coef={self.balance_coef} and bias_rate={self.bias_rate} cannot be "
                 "negative; 0 switches them off"
             )
+        for step, weight in self.mtp_schedule:
+            if step < 0 or weight < 0:
+                raise ValueError(f"mtp_schedule entry ({step}, {weight}) cannot be negative")
         if self.batch_rows % self.num_microbatches:
             raise ValueError(
                 f"batch_rows={self.batch_rows} does not split into num_microbatches="
                 f"{self.num_microbatches}"
             )
+
+
+def mtp_weight(config: SupervisedConfig, step: int) -> float:
+    """The weight of multi-token prediction's loss at `step`: the schedule's last one begun."""
+    begun = [weight for start, weight in sorted(config.mtp_schedule) if start <= step]
+    return begun[-1] if begun else 0.0
 
 
 def num_steps(config: SupervisedConfig, rows: packing.Packed) -> int:

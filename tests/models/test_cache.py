@@ -71,7 +71,7 @@ def test_a_new_token_sees_its_prompt_and_its_own_last_tokens():
     q, k, v = (_normal(rows, 1, n, H, seed=5 + n) for n in (N, K, K))
 
     def run(cache, slot):
-        return kv_cache.attend(cache, 0, slot)(q, k, v)
+        return kv_cache.attend(cache, 0, slot, kv_cache.seen(cache, slot))(q, k, v)
 
     attend = tiny.jit(run)
     out_B1NH, (ring_k, ring_v) = attend(cache, slot)

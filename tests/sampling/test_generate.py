@@ -26,7 +26,9 @@ STOPS = (0, 9)
 PAD = 0  # also a stop id: nothing may be read off a token's value
 STEP = np.int32(3)
 MESHES = {"data=8": (8, 1, 1), "data=2 fsdp=2 tensor=2": (2, 2, 2)}
-FIELDS = [field.name for field in dataclasses.fields(types.Rollouts)]
+FIELDS = [
+    f.name for f in dataclasses.fields(types.Rollouts) if f.name != "chosen_BTLX"
+]  # no experts
 
 
 def make(group_size=G, max_response=RESPONSE, stop_ids=STOPS, pad_id=PAD, **sampling):

@@ -19,9 +19,9 @@ def _rows() -> by_length.Rows:
     return by_length.Rows(tokens_BT, PROMPT_B, LENGTH_B)
 
 
-def _positions(params, tokens_BT):
+def _positions(params, rows):
     """Every token, plus 1000 times how many positions its piece was given."""
-    return params + tokens_BT.astype(jnp.float32) + 1000 * tokens_BT.shape[1]
+    return params + rows.tokens_BT.astype(jnp.float32) + 1000 * rows.tokens_BT.shape[1]
 
 
 @pytest.mark.parametrize("capacity", [2, 20, 33, 34, 80, 200, 1024 + 32_768])

@@ -23,13 +23,13 @@ MAX_LENGTH = 11  # tokens
 def given_scores(model, params, tokens_BT, *, adjust, **_):
     """A model that says what it is told to: log-probs and entropies are its parameters."""
     num = tokens_BT.shape[1]
-    return params["logps"][:, :num], params["entropy"][:, :num]
+    return params["logps"][:, :num], params["entropy"][:, :num], None
 
 
 @pytest.fixture
 def inputs(monkeypatch):
     """(params, batch): log-ratios on both sides of every clip, NaN off the completions."""
-    monkeypatch.setattr(scoring, "token_scores", given_scores)
+    monkeypatch.setattr(scoring, "routed_scores", given_scores)
     rng = np.random.default_rng(0)
     logps, olds, references, behaviors = (
         np.float32(rng.normal(-1.5, 0.5, (B, T))) for _ in range(4)

@@ -33,6 +33,21 @@ def _train(first_step=0, seed=0, rows=None, config=CONFIG, num_steps=3):
     return seen, logged, saved
 
 
+def test_the_weight_of_multi_token_prediction_is_the_schedule_s_last_one_begun():
+    config = supervised.SupervisedConfig(mtp_schedule=((0, 0.3), (10, 0.1)))
+    found = [supervised.mtp_weight(config, step) for step in (0, 9, 10, 11)]
+    assert found == [0.3, 0.3, 0.1, 0.1]
+    assert supervised.mtp_weight(supervised.SupervisedConfig(), 5) == 0.0
+    with pytest.raises(ValueError, match=r"mtp_schedule entry \(-1, 0\.3\) cannot be negative"):
+        supervised.SupervisedConfig(mtp_schedule=((-1, 0.3),))
+
+
+@pytest.mark.parametrize("name", ["balance_coef", "bias_rate"])
+def test_what_balances_experts_is_not_negative(name):
+    with pytest.raises(ValueError, match=f"{name}=-1"):
+        supervised.SupervisedConfig(**{name: -1.0})
+
+
 def test_one_pass_over_shuffled_rows_leaves_the_last_incomplete_batch_out():
     seen, logged, saved = _train()
     flat = [token for batch in seen for token in batch]
