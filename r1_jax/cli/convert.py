@@ -9,7 +9,8 @@ from r1_jax.cli import flagset
 _DOC = """
 --from-hf=DIR --to=FOLDER reads config.json, safetensors and tokenizer.json of a Hugging Face model
 (Qwen2.5, Qwen3, Llama 3, DeepSeek-V2, -V3 and R1) and writes a folder of weights that a run starts
-from with --config.base=FOLDER. Element types are kept; fp8 blocks become bfloat16.
+from with --config.base=FOLDER. Element types are kept; fp8 blocks become bfloat16. A layer
+of multi-token prediction (DeepSeek-V3's 61st) comes along unless --drop_mtp.
 
 --from=MODEL --to-hf=DIR writes such a folder, a base's .safetensors file, or the newest checkpoint
 (or --step) of a train run for transformers' from_pretrained. A run's weights are float32, and stay
@@ -92,5 +93,5 @@ def _define(values):
     )
     flags.DEFINE_integer("step", None, "checkpoint of a run; its newest", flag_values=values)
     flags.DEFINE_boolean(
-        "drop_mtp", False, "leave layers of multi-token prediction out", flag_values=values
+        "drop_mtp", False, "leave the layer of multi-token prediction out", flag_values=values
     )

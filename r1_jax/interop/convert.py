@@ -24,7 +24,8 @@ def from_hf(
 ) -> dict[str, Any]:
     """Converts the model in `source` to the new folder `to`; the manifest as written.
 
-    In memory is one tensor at a time. drop_mtp: leaves layers of multi-token prediction out.
+    In memory is one tensor at a time. A layer of multi-token prediction that is stored comes along;
+    drop_mtp: it stays behind.
     Raises ValueError for what cannot be converted exactly and whole; `to` is then untouched.
     """
     source = pathlib.Path(source)
@@ -32,6 +33,8 @@ def from_hf(
     theirs = hf_files.read_json(source / "config.json")
     config = hf_config.from_hf(theirs)
     checkpoint = hf_files.Checkpoint(source, theirs)
+    ahead = hf_weights.num_mtp_layers(config, checkpoint, drop_mtp=drop_mtp)
+    config = dataclasses.replace(config, mtp_layers=ahead)
     wanted = hf_weights.plan(config, checkpoint, drop_mtp=drop_mtp)
     tokens = text_load.load(source, config.vocab_size)
     commit, _ = manifest.git_commit()

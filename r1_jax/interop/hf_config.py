@@ -239,7 +239,8 @@ def family_of(config: model_config.ModelConfig) -> str:
 def to_hf(config: model_config.ModelConfig, carried: Mapping[str, Any] = {}) -> dict[str, Any]:
     """config.json of `config`; `carried` are fields of CARRIED, such as ids and longest position.
 
-    Of those a quantisation and the number of prediction layers are left out: an export has neither.
+    Of those a quantisation is left out, which an export does not have, and the number of prediction
+    layers, which is the model's own.
     Raises ValueError when no known family has this shape.
     """
     family = family_of(config)
@@ -284,7 +285,9 @@ def to_hf(config: model_config.ModelConfig, carried: Mapping[str, Any] = {}) -> 
     left_out = ("quantization_config", "num_nextn_predict_layers", "num_mtp_layers")
     kept = {k: v for k, v in carried.items() if k not in (*left_out, "architectures", "model_type")}
     if family == "deepseek_v3":
-        theirs["num_nextn_predict_layers"] = 0
+        theirs["num_nextn_predict_layers"] = config.mtp_layers
+    elif config.mtp_layers:
+        raise ValueError(f"mtp_layers=1 has no known format with model_type={family!r}")
     return theirs | kept
 
 

@@ -60,6 +60,18 @@ _LATENT = {  # what is named otherwise with latent attention
 }
 
 
+_AHEAD = {  # of multi-token prediction, stored as one layer more; its block is named as others
+    "embedding_norm/scale": ("enorm.weight", 0),
+    "hidden_norm/scale": ("hnorm.weight", 0),
+    "join/kernel": ("eh_proj.weight", 1),  # the embedding's half first, as here
+    "final_norm/scale": ("shared_head.norm.weight", 0),
+}
+_COPIED = {  # what that layer shares with the decoder, and stores once more
+    "embed_tokens.weight": "embedding",
+    "shared_head.head.weight": "head",
+}
+
+
 class Place(NamedTuple):
     """Where a tensor of theirs lies: parameter `leaf` at index `at`, of `shape`.
 
@@ -120,6 +132,11 @@ def places(config: model_config.ModelConfig) -> dict[str, Place]:
             outside[name] = Place(leaf, (), shape, num_in)
             continue
         stack, block, path = leaf.split("/", 2)
+        if stack == "mtp":
+            of_layer.setdefault(config.num_layers, {}).update(
+                _ahead(config, inside, leaf.removeprefix("mtp/"), shape)
+            )
+            continue
         assert block == "block" and stack in ("layers", "dense_layers"), leaf
         first = config.num_layers - shape[0] if stack == "layers" else 0
         name, num_in = inside[path]
@@ -134,6 +151,36 @@ def places(config: model_config.ModelConfig) -> dict[str, Place]:
     for found in of_layer.values():
         outside |= found
     return outside
+
+
+def _ahead(
+    config: model_config.ModelConfig,
+    inside: Mapping[str, tuple[str, int]],
+    path: str,
+    shape: tuple[int, ...],
+) -> dict[str, Place]:
+    """Their names of a parameter of multi-token prediction."""
+    prefix, leaf = f"model.layers.{config.num_layers}.", f"mtp/{path}"
+    name, num_in = _AHEAD.get(path) or inside[path.removeprefix("layer/")]
+    if "{e}" not in name:
+        return {prefix + name: Place(leaf, (), shape, num_in)}
+    return {
+        prefix + name.format(e=e): Place(leaf, (e,), shape[1:], num_in) for e in range(shape[0])
+    }
+
+
+def copies(config: model_config.ModelConfig) -> dict[str, Place]:
+    """{their name: Place} of tensors that repeat others: what multi-token prediction shares."""
+    if not config.mtp_layers:
+        return {}
+    known = {place.leaf: place for place in places(config).values() if not place.at}
+    prefix = f"model.layers.{config.num_layers}."
+    found = {}
+    for name, leaf in _COPIED.items():
+        if leaf == "head" and config.tied_embeddings:
+            leaf = "embedding"
+        found[prefix + name] = known[leaf]
+    return found
 
 
 def _turned(matrix: np.ndarray) -> Iterator[np.ndarray]:
@@ -172,6 +219,15 @@ def plan(
                 "model.embed_tokens.weight; set tie_word_embeddings to false"
             )
         del found["lm_head.weight"]
+    named = {place.leaf: name for name, place in wanted.items()}
+    for name, place in copies(config).items():
+        if name in found and not checkpoint.equal(name, named[place.leaf]):
+            raise ValueError(
+                f"{checkpoint.path}: {name} is not {named[place.leaf]}; multi-token "
+                "prediction with an embedding or a head of its own has no place here; --drop_mtp "
+                "leaves it out"
+            )
+        found.pop(name, None)
     extra = [name for name in found if name not in wanted]
     beyond = tuple(f"model.layers.{config.num_layers + i}." for i in range(checkpoint.num_mtp))
     mtp = [name for name in extra if beyond and name.startswith(beyond)]
@@ -179,8 +235,8 @@ def plan(
         extra = [name for name in extra if name not in set(mtp)]
     elif mtp:
         raise ValueError(
-            f"{len(mtp)} tensors are of multi-token prediction ({mtp[0]}, ...), which has no place "
-            "here; --drop_mtp leaves them out"
+            f"{len(mtp)} tensors are of multi-token prediction ({mtp[0]}, ...) that has no place "
+            "here, which is for one layer after the model's own; --drop_mtp leaves them out"
         )
     for names, what in (
         ([name for name in wanted if name not in found], "lacks"),
@@ -195,6 +251,15 @@ def plan(
                 f"{list(place.hf_shape)}"
             )
     return wanted
+
+
+def num_mtp_layers(
+    config: model_config.ModelConfig, checkpoint: hf_files.Checkpoint, *, drop_mtp: bool = False
+) -> int:
+    """1 where a layer of multi-token prediction is stored (config.json alone may just say so)."""
+    prefix = f"model.layers.{config.num_layers}."
+    is_stored = any(name.startswith(prefix) for name in checkpoint.shapes())
+    return int(checkpoint.num_mtp == 1 and is_stored and not drop_mtp)
 
 
 def _some(names: Sequence[str]) -> str:
@@ -257,4 +322,5 @@ def tensors(
 
         return hf_files.Tensor(name, kind, place.hf_shape, pieces)
 
-    return [one(name, place) for name, place in places(config).items()]
+    every = places(config) | copies(config)
+    return [one(name, place) for name, place in every.items()]
