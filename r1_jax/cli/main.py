@@ -16,6 +16,7 @@ from r1_jax.cli import doctor
 
 COMMANDS = {
     "train": "R1-Zero: reinforcement learning with rule rewards, from a base model",
+    "sft": "supervised fine-tuning of a base on demonstrations; distillation into a student",
     "pretrain": "makes a base model from nothing",
     "tokenizer": "trains a SentencePiece model on a task's corpus",
     "pipeline": "the whole of R1: R1-Zero, four stages, distillation",

@@ -3,15 +3,22 @@
 import ast
 import dataclasses
 import importlib.util
+import math
 import pathlib
 import shlex
+from functools import partial
 
+import jax
 import pytest
 
+from r1_jax.cli import sft as sft_command
 from r1_jax.cli import sweep as command
-from r1_jax.core import build
+from r1_jax.cli import train as train_command
+from r1_jax.core import build, trees
 from r1_jax.data.tasks import benchmarks
+from r1_jax.models import sizes, transformer
 from r1_jax.pipeline import experiment, r1, suite, sweep
+from r1_jax.sharding import axes, place
 
 ALL = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("*.py"))
 FILES = [path for path in ALL if not path.stem.startswith("eval_")]  # those are suites
@@ -161,6 +168,68 @@ def test_ppo_sees_as_many_completions_as_the_quickstart():
     assert (
         dataclasses.replace(ppo, ppo=None, grpo=dataclasses.replace(ppo.grpo, **kl)) == quickstart
     )
+
+
+OF_THE_PAPER = {  # configuration -> the size it names
+    "r1_zero_qwen2p5_0p5b": "qwen2p5_0p5b",
+    "r1_zero_qwen2p5_1p5b": "qwen2p5_1p5b",
+    "r1_zero_qwen2p5_3b": "qwen2p5_3b",
+    "r1_zero_qwen2p5_7b": "qwen2p5_7b",
+    "r1_zero_qwen2p5_32b": "qwen2p5_32b",
+    "r1_zero_deepseek_v3": "deepseek_v3",
+    "distill_qwen_1p5b": "qwen2p5_math_1p5b",
+    "distill_qwen_7b": "qwen2p5_math_7b",
+    "distill_qwen_14b": "qwen2p5_14b",
+    "distill_qwen_32b": "qwen2p5_32b",
+    "distill_llama_8b": "llama3p1_8b",
+    "distill_llama_70b": "llama3p3_70b",
+}
+
+
+@pytest.mark.parametrize("name", OF_THE_PAPER)
+def test_a_published_model_s_run_fits_its_mesh_and_says_what_it_would_cost(name):
+    config = load(name)
+    assert config.model == sizes.SIZES[OF_THE_PAPER[name]]
+    params = jax.eval_shape(partial(transformer.init_boxed, config.model), jax.random.key(0))
+    num_params = trees.num_params(params)  # of the size itself: tests/models/test_sizes.py
+    shape = (1, config.mesh.fsdp, config.mesh.tensor, config.mesh.expert)
+    mesh = jax.sharding.AbstractMesh(shape, axes.MESH_AXES)
+    place.shardings(params, mesh)  # raises where a dimension does not divide
+    text = " ".join((ALL[0].parent / f"{name}.py").read_text().split())
+    assert f"Hardware: {math.prod(shape)} TPU chips" in text
+    # float32 weights, gradient, two moments
+    assert f"take {16 * num_params / 1e9:,.0f} GB" in text
+    for part in ("Command: ", "Expected: ", "Obtained: not run by this project", "see plan"):
+        assert part in text
+    ways = math.prod(shape)
+    if name.startswith("distill"):
+        assert config.sft.batch_rows // config.sft.num_microbatches % ways == 0
+    else:
+        grpo = config.grpo
+        rows = grpo.prompts_per_rollout * grpo.group_size // grpo.num_minibatches
+        assert rows // grpo.num_microbatches % ways == 0 and config.sampling.num_slots % ways == 0
+
+
+@pytest.mark.parametrize("name", OF_THE_PAPER)
+def test_a_published_model_s_run_sets_nothing_that_its_command_does_not_read(name):
+    command = sft_command if name.startswith("distill") else train_command
+    assert not set(_get_config(name).keys()) & set(command.UNREAD)
+
+
+def test_the_paper_s_students():
+    """R1_FACTS 5: v2 B.4.3 and Table 6."""
+    rates = {
+        "distill_qwen_1p5b": 1e-4, "distill_qwen_7b": 8e-5, "distill_qwen_14b": 7e-5,
+        "distill_qwen_32b": 6e-5, "distill_llama_8b": 5e-5, "distill_llama_70b": 2e-5,
+    }  # fmt: skip
+    assert rates.keys() == {name for name in OF_THE_PAPER if name.startswith("distill")}
+    for name, rate in rates.items():
+        config = load(name)
+        assert (config.optim.learning_rate, config.optim.schedule) == (rate, "cosine")
+        assert config.optim.final_share == 0.1 and config.sft.epochs in (2, 3)
+        assert (config.sft.row_length, config.sft.batch_rows) == (32_768, 64)
+    assert load("r1_zero_qwen2p5_32b").optim.learning_rate == 2e-6
+    assert load("r1_zero_deepseek_v3").optim.learning_rate == 3e-6
 
 
 def test_clipping_can_bind_where_it_is_ablated():
