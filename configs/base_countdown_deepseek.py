@@ -6,7 +6,8 @@ balance loss (1e-4).
 
 Command:   python -m r1_jax pretrain --config=configs/base_countdown_deepseek.py --workdir=runs/base
 Hardware:  one CPU core, 2 GiB
-Obtained:  see bases/README.md, with commit and digest
+Obtained:  loss 6.385 -> 0.91 to 1.09 (the last ten updates), load of the busiest expert 1.21 of an
+           even share (commit b08c04e); see bases/README.md
 """
 
 from configs import base_countdown
