@@ -7,7 +7,8 @@ biases of the routers are held; `--config.grpo.replay_routing=true` replays the 
 Command:   python -m r1_jax train --config=configs/r1_zero_countdown_deepseek.py
            --workdir=runs/deepseek
 Hardware:  one CPU core, 2 GiB
-Obtained:  not measured yet; the base is a weaker one than the quickstart's (docs/LOG.md)
+Obtained:  it starts; the shipped base is too weak to be rewarded (0 of 256, docs/LOG.md): train one
+           with more of the corpus first, pretrain --config.corpus.num_documents=240000
 """
 
 from configs import r1_zero_countdown
