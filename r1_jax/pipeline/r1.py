@@ -33,7 +33,7 @@ class R1Config:
     rejection_sampling: selection.SelectionConfig  # Dev2's samples, chosen
     dev3: experiment.ExperimentConfig  # fine-tuning of the base again, on them and general data
     preferences: preference_pairs.PairsConfig  # Dev3's answers to general requests, judged
-    reward_model: experiment.ExperimentConfig  # learnt from them, from the base on
+    reward_model: experiment.ExperimentConfig  # learnt from them, from Dev3 on
     r1: experiment.ExperimentConfig  # RL over all scenarios
     student_base: experiment.ExperimentConfig  # a smaller base
     student: experiment.ExperimentConfig  # its fine-tuning on Dev3's data: distillation
@@ -130,9 +130,9 @@ def stages(config: R1Config, workdir: pathlib.Path) -> list[stage.Stage]:
         ),
         stage.Stage(
             "reward_model",
-            ("base", "preferences"),
+            ("dev3", "preferences"),
             lambda: reward_models.run(
-                start(config.reward_model, base_weights), workdir / "reward_model", pairs
+                start(config.reward_model, out("dev3")), workdir / "reward_model", pairs
             ),
         ),
         stage.Stage(

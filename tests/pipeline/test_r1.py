@@ -41,7 +41,7 @@ def test_both_fine_tunings_start_from_the_base_and_not_from_the_policy_before(co
     assert parents["dev1"] == {"base", "cold_start"}
     assert parents["dev3"] == {"base", "rejection_sampling"}
     assert parents["dev2"] == {"dev1"} and parents["r1"] == {"dev3", "reward_model"}
-    assert parents["reward_model"] == {"base", "preferences"}
+    assert parents["reward_model"] == {"dev3", "preferences"}
 
 
 def test_cold_start_data_may_come_from_the_base_behind_examples(config, tmp_path):
