@@ -1,7 +1,7 @@
 """Ablation: how long the reward model pays R1's last stage (revised paper 3.2.2, B.5).
 
-Variants: rules (general answers are paid by their own verdict, no reward model), late (the last 24
-of 100 updates, R1's way) and always (from the first update on). All start from one chain's Dev3
+Variants: rules (general answers are paid by their own verdict, no reward model), late (the last 20
+of 60 updates, R1's way) and always (from the first update on). All start from one chain's Dev3
 and its reward model; `claims` gives their paths, by hand:
 
 Command:   python -m r1_jax sweep --config=configs/ablate_preference.py --workdir=runs/preference
@@ -22,7 +22,7 @@ def get_config(variant="late"):
     if variant == "rules":
         config.general_reward = {"accuracy": True, "weight": 0.0}
     elif variant in ("late", "always"):
-        config.general_reward.last_steps = 24 if variant == "late" else 0
+        config.general_reward.last_steps = 20 if variant == "late" else 0
     else:
         raise ValueError(f"variant={variant!r} is none of rules, late and always")
     return config

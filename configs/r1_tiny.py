@@ -46,10 +46,10 @@ def get_config(variant="full"):
     config.reward_model = _reinforced()
     config.reward_model.reward_model = {
         "batch_size": 32,
-        "num_epochs": 4,
+        "num_epochs": 8,
         "max_tokens": 256,
         "held_out_share": 0.1,
-        "optim": {"learning_rate": 3e-4, "schedule": "cosine", "warmup_steps": 10},
+        "optim": {"learning_rate": 1e-3, "schedule": "cosine", "warmup_steps": 10},
     }
 
     config.r1 = _reinforced()
@@ -57,7 +57,8 @@ def get_config(variant="full"):
     config.r1.sampling.temperature = 0.7
     config.r1.reward = {"language_weight": 1.0, "language": "question"}
     # As in the paper (v2 Eq. 9): general answers are paid by the reward model, form and language.
-    config.r1.general_reward = {"accuracy": False, "weight": 0.5, "last_steps": 24}  # 400 of 1,700
+    config.r1.general_reward = {"accuracy": False, "weight": 0.5, "last_steps": 20}  # 400 of 1,700
+    config.r1.grpo.num_steps = 60
 
     config.student_base = base_r1_student.get_config()
     config.student_base.base = "bases/r1_student.safetensors"
