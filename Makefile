@@ -22,7 +22,7 @@ R1_JAX := $(BIN)/python -m r1_jax
 COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock" --quiet $(LOCK_FLAGS)
 
-.PHONY: help quickstart test lint base env lock ci-deps
+.PHONY: help quickstart test lint base env lock ci-deps plan-deps plan-test
 .DELETE_ON_ERROR:
 
 help:
@@ -32,6 +32,8 @@ help:
 	@echo 'make base         environment, rebuilds the base model from nothing'
 	@echo 'make env          environment in .venv from the locked requirements'
 	@echo 'make lock         resolves setup.py into requirements/ (LOCK_FLAGS=--upgrade for newer versions)'
+	@echo 'make plan-deps    libtpu, the compiler of `r1_jax plan`, as locked for TPUs'
+	@echo 'make plan-test    a small plan, so that the path cannot rot'
 	@echo 'make ci-deps      what CI needs besides: chromium, bubblewrap'
 
 quickstart: env
@@ -92,3 +94,12 @@ ci-deps:
 	@{ command -v chromium && command -v bwrap; } >/dev/null || { \
 	  sudo=; if [ "$$(id -u)" != 0 ]; then sudo=sudo; fi; \
 	  $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends chromium bubblewrap; }
+
+# The one package of requirements/tpu.txt that `plan` needs and a CPU does not.
+plan-deps: env
+	@awk '/^libtpu==/{p=1} p{print} p && !/\\$$/{p=0}' requirements/tpu.txt > $(VENV)/libtpu.txt
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps --require-hashes -r $(VENV)/libtpu.txt
+
+plan-test: plan-deps
+	$(BIN)/python -m pytest tests/pipeline/test_plan.py tests/pipeline/test_chips.py
+	$(R1_JAX) plan --config=configs/r1_zero_countdown.py --config.mesh.data=4 --topology=v5e:2x2

@@ -35,7 +35,8 @@ def parse(
 
     argv: argv[0] is the program's name in messages. doc: the command's help. define(values):
     declares the command's flags, `flags.DEFINE_string("workdir", None, "...", flag_values=values)`.
-    config_class: dataclass of the configuration; then --config=FILE (an ml_collections file with
+    config_class: dataclass of the configuration, or several, of which the first that has all of a
+    file's keys is built; then --config=FILE (an ml_collections file with
     get_config(); FILE:TEXT calls get_config(TEXT)) and --config.key=value are understood. The file
     may leave out keys: they keep the class' defaults. default_config: the file used when none is
     given; if it is None, --config is required. unread: sections of the configuration that the
@@ -88,9 +89,16 @@ def _config(values, overrides, config_class, config_flag):
     if found is None:
         raise ValueError("--config is required; give it a file, such as those in configs/")
     mapping = found.to_dict()
+    if isinstance(config_class, tuple):
+        config_class = next((c for c in config_class if _has(c, mapping)), config_class[0])
     for dotted, text in overrides:
         mapping = build.merge(mapping, dotted, build.Text(text))
     return build.build(config_class, mapping)
+
+
+def _has(config_class, mapping):
+    """Returns whether every key of `mapping` is one of the dataclass' fields."""
+    return mapping.keys() <= {field.name for field in dataclasses.fields(config_class)}
 
 
 def _refuse_unread(program, overrides, unread):
@@ -132,7 +140,8 @@ def _help(program, doc, values, config_class, config_flag):
     ]
     text = f"usage: {program} [flags]\n\n{doc.strip()}\n\nflags:\n" + "\n".join(lines)
     if config_class is not None:
-        keys = build.describe(config_class)
+        first = config_class[0] if isinstance(config_class, tuple) else config_class
+        keys = build.describe(first)
         width = max(len(key) for key, _, _ in keys)
         text += (
             f"\n\nkeys of the configuration, each --{config_flag}.key=value; type and default:\n"

@@ -28,6 +28,7 @@ COMMANDS = {
     "band": "the band of a fresh seed, from five or more runs of one configuration",
     "convert": "Hugging Face models in and out",
     "claims": "the paper's claims held against runs, missing runs made first",
+    "plan": "prices a run on a TPU slice that need not be there: memory, seconds, hours",
     "doctor": "names what is wrong with this machine's installation",
 }
 

@@ -16,7 +16,7 @@ from r1_jax.core import build, keys, types
 from r1_jax.interop import convert
 from r1_jax.models import config as model_config
 from r1_jax.models import critic, heads, transformer
-from r1_jax.pipeline import experiment, traced
+from r1_jax.pipeline import experiment, relayout, traced
 from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
 from r1_jax.text import load as text_load
@@ -168,10 +168,17 @@ def make_generate(
     keep_routing: bool = False,
 ):
     """generate(params, host PromptBatch, key, step, limit), compiled at its first call."""
-    compiled = traced.make_generate(config, tokens, group_size, keep_routing=keep_routing)
+    compiled = traced.make_generate(
+        config,
+        group_size,
+        stop_ids=tokens.stop_ids,
+        pad_id=tokens.pad_id,
+        keep_routing=keep_routing,
+    )
+    relaid = relayout.make_relayout(config.model)
 
     def generate(params, batch: types.PromptBatch, key, step: int, limit: int) -> types.Rollouts:
-        return compiled(params, put(batch, mesh), key, np.int32(step), np.int32(limit))
+        return compiled(relaid(params), put(batch, mesh), key, np.int32(step), np.int32(limit))
 
     return generate
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,7 +13,6 @@ from r1_jax.pipeline import experiment
 from r1_jax.sampling import generate as sampling_generate
 from r1_jax.sampling import logits as sampling_logits
 from r1_jax.sharding import place
-from r1_jax.text import tokenizer as text_tokenizer
 from r1_jax.training import actor_critic, by_length, losses, optim, router, supervised
 from r1_jax.training import step as train_step
 
@@ -22,19 +20,20 @@ from r1_jax.training import step as train_step
 class Traced(NamedTuple):
     """Jitted, of global arrays that lie on the mesh; host rows are put there by `assemble`."""
 
-    logps: Callable[..., jax.Array]  # (params, by_length.Rows) -> logps_BT
-    reference_logps: Callable[..., jax.Array]  # the same under another model's parameters
-    update: Callable[..., Any]  # (state, PolicyBatch, rows) -> (state, metrics)
-    mix: Callable[..., Any]  # (reference, params) -> new reference
+    logps: Any  # (params, by_length.Rows) -> logps_BT
+    reference_logps: Any  # the same under another model's parameters
+    update: Any  # (state, PolicyBatch, rows) -> (state, metrics)
+    mix: Any  # (reference, params) -> new reference
 
 
 def make_generate(
     config: experiment.ExperimentConfig,
-    tokens: text_tokenizer.Tokenizer,
     group_size: int,
     *,
+    stop_ids: tuple[int, ...],
+    pad_id: int,
     keep_routing: bool = False,
-) -> Callable[..., Any]:
+) -> Any:
     """generate(params, PromptBatch, key, step, limit) -> Rollouts, jitted.
 
     keep_routing: with the experts that were chosen, for grpo.replay_routing.
@@ -45,8 +44,8 @@ def make_generate(
             config.sampling,
             group_size=group_size,
             max_response=config.grpo.max_response,
-            stop_ids=tokens.stop_ids,
-            pad_id=tokens.pad_id,
+            stop_ids=stop_ids,
+            pad_id=pad_id,
             keep_routing=keep_routing,
         )
     )
