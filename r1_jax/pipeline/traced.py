@@ -126,7 +126,7 @@ def make_values(config: experiment.ExperimentConfig, mesh: jax.sharding.Mesh):
 
 def make_next_token(
     config: experiment.ExperimentConfig, loop: supervised.SupervisedConfig, tx, shardings
-):
+) -> Any:
     """update(state, Packed) of next-token training, jitted; `shardings` of the state."""
     out = (shardings, place.replicated(shardings.step.mesh))
 
