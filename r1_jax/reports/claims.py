@@ -131,8 +131,9 @@ def _reflects(arms: Arms) -> Finding:
 
 
 def _between(arms: Arms, first: str, second: str, key: str) -> list[float]:
-    """Per chain: `key` of model `second` minus that of `first`."""
-    return [table[second][key] - table[first][key] for table in arms.tables()]
+    """Per chain that has measured both: `key` of model `second` minus that of `first`."""
+    both = [table for table in arms.tables() if {first, second} <= table.keys()]
+    return [table[second][key] - table[first][key] for table in both]
 
 
 def _languages(arms: Arms) -> Finding:
@@ -311,14 +312,15 @@ def bars(arms: Arms) -> list[list[str]]:
 
 
 def standing(arms: Arms) -> list[list[str]]:
-    """A row a model, a column a metric: mean and spread over the chains; empty without chains."""
+    """A row a model: in how many chains it was measured, and of each metric mean and spread."""
     tables = arms.tables()
     rows = []
-    for model in tables[0] if tables else ():
-        row = [model]
+    for model in dict.fromkeys(model for table in tables for model in table):
+        measured = [table[model] for table in tables if model in table]
+        row = [model, str(len(measured))]
         for key in _STANDING:
-            values = [table[model][key] for table in tables if table[model].get(key) is not None]
-            if len(values) < len(tables):
+            values = [of[key] for of in measured if of.get(key) is not None]
+            if len(values) < len(measured):
                 row.append("-")
                 continue
             mean = sum(values) / len(values)
@@ -343,9 +345,9 @@ def write(workdir: str | os.PathLike[str]) -> tuple[pathlib.Path, list[str]]:
         )
     ]
     if rows := standing(arms):
-        how = f"Mean and standard deviation over {len(arms.tables())} chains, held-out problems."
+        how = "Mean and standard deviation over chains, one a seed; held-out problems."
         parts += [
-            ("Where every model of the chain stands", how, ["model", *_STANDING], rows),
+            ("Where every model of the chain stands", how, ["model", "chains", *_STANDING], rows),
             (
                 "What is asked of the chain",
                 "Differences over chains, 95% by Student's t.",

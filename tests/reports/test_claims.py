@@ -105,7 +105,7 @@ def test_the_page_has_every_claim(tmp_path):
     claimed, standing, asked = text.split("\n\n# ")
     assert len(lines) == 13 == claimed.count("\n| ") - 2  # head and rule
     assert all(line.count("|") == 5 for line in claimed.splitlines() if line.startswith("|"))
-    assert "| R1-Zero | 0.610 ± 0.010 |" in standing and standing.count("\n| ") == 2 + 7
+    assert "| R1-Zero | 3 | 0.610 ± 0.010 |" in standing and standing.count("\n| ") == 2 + 7
     assert asked.count("| in its whole interval |") == 4
     assert "reproduced" in (tmp_path / "claims.html").read_text()
 
@@ -185,3 +185,13 @@ def test_a_preference_reward_is_hacked_where_it_costs_what_rules_see(
         for name, gain in (("rules", 0.3), ("late", 0.3), ("always", always)):
             make_run(f"preference/variant={name}/seed{seed}", seed=seed, gain=gain)
     assert _verdicts(tmp_path)[8].verdict == verdict
+
+
+def test_a_chain_that_lacks_a_model_counts_where_it_can(tmp_path):
+    _chains(tmp_path, num=2)
+    rows = {"R1-Zero": _row(0.6), "Dev2": _row(0.6, language=0.95)}
+    _chain(tmp_path, 2, **rows)
+    found = _verdicts(tmp_path)
+    assert found[5].verdict == claims.YES and found[6].verdict == claims.NOT_RUN
+    counts = {row[0]: row[1] for row in claims.standing(claims.Arms(tmp_path))}
+    assert counts["R1-Zero"] == "3" and counts["R1"] == "2"
