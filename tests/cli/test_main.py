@@ -46,7 +46,7 @@ def test_the_exit_status_is_the_command_s(monkeypatch):
     ("words", "message"),
     [
         (["trian"], "unknown command 'trian'; did you mean train?"),
-        (["xyzzy"], "unknown command 'xyzzy'; the commands are train, pretrain"),
+        (["xyzzy"], "unknown command 'xyzzy'; the commands are train, sft, pretrain"),
         ([], "usage: python -m r1_jax <command>"),
     ],
 )
