@@ -158,3 +158,8 @@ def hostile_equal(left, right):
     if "die" in words:
         os.kill(os.getpid(), signal.SIGKILL)
     return left.replace(" ", "") == right.replace(" ", "")
+
+
+def bad(completion: str, question: str, reference: str) -> float:
+    """Pays for what the toy seldom says at first: "bad", and nothing said twice."""
+    return float("bad" in completion and "good" not in completion)

@@ -104,16 +104,11 @@ def test_two_seeds_are_two_runs_and_one_seed_is_one(toy, tmp_path):
     assert uids[0] != uids[1]  # not only the noise, the order of the prompts too
 
 
-def bad(completion: str, question: str, reference: str) -> float:
-    """Pays for what the toy seldom says at first: "bad", and nothing said twice."""
-    return float("bad" in completion and "good" not in completion)
-
-
 def test_training_teaches_what_is_paid_for(toy, tmp_path):
     # Not the task's accuracy: one answer, then the end, is more than one table for all positions
     # can learn (at most 1 in 4).
     paid = {"accuracy_weight": 0.0, "format_weight": 0.0, "custom_weight": 1.0}
-    custom = {"custom": f"{__name__}:bad", **paid}
+    custom = {"custom": "tests.toy_rewards:bad", **paid}
     toy.run(tmp_path, reward=custom, grpo__num_steps=60, eval__every=0, checkpoint__every=0)
     rewards = [row["reward/mean"] for row in rows(tmp_path)]
     assert sum(rewards[:5]) / 5 < 0.4 and sum(rewards[-5:]) / 5 > 0.7

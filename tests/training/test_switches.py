@@ -61,7 +61,7 @@ CHANGES = [  # (what else must be set for the switch to matter, the switch, its 
 ELSEWHERE = {  # switches that change no number of this run, and the tests in which they matter
     "num_microbatches": "tests.training.test_switches:test_microbatches_bound_what_is_scored",
     "gap_bound": "tests.training.test_grpo:test_a_gap_above_the_bound_stops_the_run",
-    "replay_routing": "tests.training.test_router:test_rollouts_carry_the_choices_of_every_token_read",
+    "replay_routing": "tests.training.test_router:test_ties_are_replayed_too",
     "max_prompt": "tests.pipeline.test_r1_zero:test_max_prompt_is_the_longest_prompt_taken",
 }
 
