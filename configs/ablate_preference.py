@@ -19,6 +19,7 @@ from configs import r1_tiny
 
 def get_config(variant="late"):
     config = r1_tiny.get_config().r1
+    config.general_reward.asked_last_steps = 0  # the same prompts in every arm
     if variant == "rules":
         config.general_reward = {"accuracy": True, "weight": 0.0}
     elif variant in ("late", "always"):

@@ -48,7 +48,7 @@ def get_config():
     config.r1.sampling.temperature = 0.7
     config.r1.grpo.num_steps = 1696  # 1,700, in whole rollouts of 16 updates
     config.r1.grpo.response_schedule = ((0, 32_768),)
-    config.r1.general_reward = {"accuracy": False, "last_steps": 400}
+    config.r1.general_reward = {"accuracy": False, "last_steps": 400, "asked_last_steps": 400}
 
     config.student_base = {"model": _size("qwen2p5_32b")}
     config.student = _tuned("qwen2p5_32b", learning_rate=6e-5, batch_rows=64)

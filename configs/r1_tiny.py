@@ -57,7 +57,13 @@ def get_config(variant="full"):
     config.r1.sampling.temperature = 0.7
     config.r1.reward = {"language_weight": 1.0, "language": "question"}
     # As in the paper (v2 Eq. 9): general answers are paid by the reward model, form and language.
-    config.r1.general_reward = {"accuracy": False, "weight": 0.5, "last_steps": 20}  # 400 of 1,700
+    # They and their reward model come late, as in the paper (400 of 1,700).
+    config.r1.general_reward = {
+        "accuracy": False,
+        "weight": 0.5,
+        "last_steps": 20,
+        "asked_last_steps": 20,
+    }
     config.r1.grpo.num_steps = 60
 
     config.student_base = base_r1_student.get_config()
@@ -120,4 +126,4 @@ def _shorten(config):
     config.reward_model.model = r1_zero_countdown.get_config().model
     config.reward_model.task.languages = ("en",)
     config.reward_model.reward_model.num_epochs = 1
-    config.r1.general_reward.last_steps = 1
+    config.r1.general_reward.last_steps = config.r1.general_reward.asked_last_steps = 1

@@ -1,9 +1,17 @@
 """The endless, resumable stream of prompt batches."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from r1_jax.data.tasks import task
+
+
+class Stream(Protocol):
+    """Batches of prompts without end that can go on from a `state`."""
+
+    def __next__(self) -> list[task.Prompt]: ...
+    def state(self) -> dict[str, Any]: ...
+    def restore(self, state: Mapping[str, Any]) -> None: ...
 
 
 class Batches:
@@ -65,3 +73,34 @@ class Batches:
                     f"{key}={value}; go on with the saved value or start a new run"
                 )
         self._iterator.set_state(dict(state["iterator"]))
+
+
+class Successive:
+    """`num_first` batches of `first`, then those of `then`, from its beginning on."""
+
+    def __init__(self, first: Stream, then: Stream, num_first: int):
+        self._first, self._then, self._num_first = first, then, num_first
+        self._num_drawn = 0
+
+    def __iter__(self) -> "Successive":
+        return self
+
+    def __next__(self) -> list[task.Prompt]:
+        self._num_drawn += 1
+        return next(self._first if self._num_drawn <= self._num_first else self._then)
+
+    def state(self) -> dict[str, Any]:
+        """Where both streams stand, JSON-able."""
+        states = {"first": self._first.state(), "then": self._then.state()}
+        return {"num_first": self._num_first, "num_drawn": self._num_drawn, **states}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on as the stream whose `state` it was. Raises ValueError for another stream's."""
+        if state.get("num_first") != self._num_first:
+            raise ValueError(
+                f"the saved stream of prompts has num_first={state.get('num_first')}, this one has "
+                f"num_first={self._num_first}; go on with the saved value or start a new run"
+            )
+        self._first.restore(state["first"])
+        self._then.restore(state["then"])
+        self._num_drawn = state["num_drawn"]

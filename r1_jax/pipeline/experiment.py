@@ -45,19 +45,22 @@ class CheckpointConfig:
 
 @dataclasses.dataclass(frozen=True)
 class GeneralRewardConfig:
-    """What general requests are paid (R1's last stage): rules, a reward model's opinion, or both.
+    """General requests in RL (R1's last stage): when they are asked, and what they are paid.
 
-    R1 pays them form, language and the reward model, and no rule for the answer (v2 Eq. 9).
+    Rules, a reward model's opinion, or both: R1 pays them form, language and the reward model, and
+    no rule for the answer (v2 Eq. 9). Both last steps are 400 of its 1,700.
     """
 
     accuracy: bool = True  # whether the task's own verdict on their answer is paid too
     path: str = ""  # of its weights, as pipeline.reward_models leaves them; "" is none
     weight: float = 1.0  # of its reward in standard deviations, held within 3
-    last_steps: int = 0  # updates, the run's last, in which it pays; 0 is all (R1: 400 of 1,700)
+    last_steps: int = 0  # updates, the run's last, in which it pays; 0 is all
+    asked_last_steps: int = 0  # updates, the run's last, with general prompts at all; 0 is all
 
     def __post_init__(self):
-        if self.last_steps < 0:
-            raise ValueError(f"last_steps={self.last_steps} cannot be negative; 0 is all steps")
+        for name in ("last_steps", "asked_last_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} cannot be negative; 0 is all steps")
 
 
 @dataclasses.dataclass(frozen=True)

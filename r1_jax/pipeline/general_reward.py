@@ -1,8 +1,12 @@
-"""The general reward of R1's last stage: a reward model's say in the rules' place (v2 3.2.3).
+"""General requests in R1's last stage: when they are asked, and what their answers are paid.
 
 Reasoning is paid by rules alone; general requests by form, language and the reward model's opinion
-(v2 Eq. 8-10), which comes late in the run, because a policy that sees it for long learns what the
-model is blind to (v2 B.5).
+(v2 Eq. 8-10). Both come late in the run (v2 3.2.3): a policy that sees an opinion for long learns
+what the model is blind to (v2 B.5).
+
+The language part of a general answer without thinking is paid whole: no word of it is in a wrong
+language. Reasoning is not paid for silence, but for a request that needs no thought, 0 would be a
+fine on answering at once.
 """
 
 import dataclasses
@@ -12,12 +16,27 @@ import jax
 import numpy as np
 
 from r1_jax.core import types
+from r1_jax.data import batches
 from r1_jax.data.tasks import task as tasks
 from r1_jax.pipeline import assemble, experiment, reward_score
+from r1_jax.rewards import extract
 from r1_jax.text import tokenizer
 from r1_jax.training import rollout
 
 BOUND = 3.0  # standard deviations: no single opinion outweighs everything else
+
+
+def stream(config: experiment.ExperimentConfig, task: tasks.Task) -> batches.Stream:
+    """The run's prompts: those of reasoning alone until general requests are asked, then all."""
+    cfg, last = config.grpo, config.general_reward.asked_last_steps
+
+    def of(prompts) -> batches.Batches:
+        return batches.Batches(prompts, batch_size=cfg.prompts_per_rollout, seed=config.seed)
+
+    if not last or task.reasoning is None:
+        return of(task.splits["train"])
+    first = (cfg.num_steps - last) // cfg.updates_per_rollout
+    return batches.Successive(of(task.reasoning), of(task.splits["train"]), first)
 
 
 def add(
@@ -34,9 +53,10 @@ def add(
     requests from the step on from which it pays, else 0. In the log its mean is over the requests
     that it paid for, 0 where there was none.
     """
-    cfg = config.general_reward
-    if not cfg.accuracy:
-        start = _without_accuracy(start, task, config.reward.accuracy_weight)
+    cfg, reward = config.general_reward, config.reward
+    is_sum = reward.composition == "sum" and not reward.gates
+    if is_sum and (reward.language_weight or not cfg.accuracy):
+        start = _as_general(start, task, config)
     if not cfg.path:
         return start
     judge = reward_score.open_model(assemble.project_path(cfg.path), mesh)
@@ -68,8 +88,10 @@ def _is_general(task: tasks.Task, prompts, rollouts: types.Rollouts) -> np.ndarr
     return np.repeat([task.is_general(prompt) for prompt in prompts], group_size)
 
 
-def _without_accuracy(start, task: tasks.Task, weight: float):
-    """`start` whose verdict on a general request's answer is logged and not paid."""
+def _as_general(start, task: tasks.Task, config: experiment.ExperimentConfig):
+    """`start` whose general requests are paid as such; the parts are logged as they were graded."""
+    unpaid = 0.0 if config.general_reward.accuracy else config.reward.accuracy_weight
+    language = config.reward.language_weight
 
     def begin(prompts, rollouts: types.Rollouts, step: int) -> Callable[[], rollout.Scored]:
         wait = start(prompts, rollouts, step)
@@ -77,8 +99,14 @@ def _without_accuracy(start, task: tasks.Task, weight: float):
 
         def finish() -> rollout.Scored:
             scored = wait()
-            unpaid_B = np.asarray(scored.scores.valid_B) & general_B
-            return _plus(scored, -weight * scored.scores.parts["accuracy"] * unpaid_B)
+            parts = scored.scores.parts
+            extra_B = -unpaid * parts["accuracy"]
+            if language:
+                silent_B = [
+                    extract.thought(row["completion"], config.tags) == "" for row in scored.samples
+                ]
+                extra_B = extra_B + language * (1 - parts["language"]) * np.array(silent_B)
+            return _plus(scored, extra_B * (np.asarray(scored.scores.valid_B) & general_B))
 
         return finish
 

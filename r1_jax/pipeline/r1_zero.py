@@ -13,7 +13,6 @@ from absl import logging
 
 from r1_jax.checkpoints import atomic, manifest, store
 from r1_jax.core import build, keys, types
-from r1_jax.data import batches
 from r1_jax.data.tasks import load
 from r1_jax.data.tasks import task as tasks
 from r1_jax.evaluation import run as evaluation
@@ -118,9 +117,7 @@ def run(config: experiment.ExperimentConfig, workdir: str | pathlib.Path) -> boo
 def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
     task = equipped.task
     seed, cfg = config.seed, config.grpo
-    prompts = batches.Batches(
-        task.splits["train"], batch_size=cfg.prompts_per_rollout, seed=config.seed
-    )
+    prompts = general_reward.stream(config, task)
     state = stage.state
     reference, reference_model, parents = None, None, stage.parents
     if config.teacher:

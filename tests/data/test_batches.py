@@ -68,6 +68,26 @@ def test_a_stream_resumes_on_another_number_of_hosts():
         assert sorted(itertools.chain(*(part[step] for part in parts))) == sorted(batch)
 
 
+def _late(num_first=3):
+    other = [task.Prompt(i, f"o{i}", "{}") for i in range(5)]
+    return batches.Successive(_make(), batches.Batches(other, batch_size=2, seed=1), num_first)
+
+
+@pytest.mark.parametrize("num_done", [0, 2, 3, 5])
+def test_one_stream_follows_another_and_both_resume(num_done):
+    whole = _uids(_late(), 7)
+    assert whole[:3] == _uids(_make(), 3)
+    assert [len(batch) for batch in whole] == [4] * 3 + [2] * 4
+    stream = _late()
+    _uids(stream, num_done)
+    again = _late()
+    again.restore(json.loads(json.dumps(stream.state())))
+    assert again.state() == stream.state()
+    assert _uids(again, 7 - num_done) == whole[num_done:]
+    with pytest.raises(ValueError, match="num_first=3, this one has num_first=4"):
+        _late(4).restore(stream.state())
+
+
 def test_problems_are_read_from_disk_when_they_are_needed(tmp_path):
     splits = dict.fromkeys(task.SPLITS, PROMPTS)
     train = sources.open_or_prepare("toy", {}, str(tmp_path), lambda: splits)["train"]

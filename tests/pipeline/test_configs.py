@@ -78,7 +78,12 @@ def test_the_paper_s_numbers_of_every_stage():
         1,
     )
     last = config.r1
-    assert (last.sampling.temperature, last.general_reward.last_steps) == (0.7, 400)
+    general = last.general_reward
+    assert (last.sampling.temperature, general.last_steps, general.asked_last_steps) == (
+        0.7,
+        400,
+        400,
+    )
     assert abs(last.grpo.num_steps - 1700) < 16
     assert (
         config.r1_zero.model.experts.num_routed == 256 and config.r1_zero.model.latent.rank == 512

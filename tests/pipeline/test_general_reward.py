@@ -102,6 +102,48 @@ def test_one_part_cannot_be_taken_out_of_a_product(reward):
         build.build(experiment.ExperimentConfig, mapping)
 
 
-def test_negative_steps_are_refused():
-    with pytest.raises(ValueError, match="last_steps=-1"):
-        _config(last_steps=-1)
+@pytest.mark.parametrize("name", ["last_steps", "asked_last_steps"])
+def test_negative_steps_are_refused(name):
+    with pytest.raises(ValueError, match=f"{name}=-1"):
+        _config(**{name: -1})
+
+
+def test_a_general_answer_without_thinking_is_in_no_wrong_language():
+    def start(prompts, rollouts, step):
+        scored = _start(prompts, rollouts, step)()
+        language_B = np.array([0, 0.5, 0, 0, 0.25, 1], np.float32)
+        scores = dataclasses.replace(
+            scored.scores, parts=scored.scores.parts | {"language": language_B}
+        )
+        texts = ["<think> </think> a", "<think> b </think> a", "no tags"]
+        silent = [texts[i] for i in (0, 1, 0, 0, 1, 0)]
+        rows = [row | {"completion": x} for row, x in zip(scored.samples, silent, strict=True)]
+        return lambda: rollout.Scored(scores, scored.facts, rows)
+
+    mapping = {"reward": {"language_weight": 2.0}, "general_reward": {"accuracy": True}}
+    config = build.build(experiment.ExperimentConfig, mapping)
+    scored = general_reward.add(config, start, TASK, None, None)(PROMPTS, _rollouts(), 0)()
+    # Rows 2 and 3 are the general request's, and row 3 is not valid.
+    np.testing.assert_allclose(scored.scores.reward_B, [1, 0, 3, 0, 1, 0], atol=1e-6)
+    assert scored.scores.parts["language"][2] == 0  # logged as it was graded
+    gated = build.build(
+        experiment.ExperimentConfig, {"reward": {"language_weight": 2.0, "gates": ("format",)}}
+    )
+    assert general_reward.add(gated, start, TASK, None, None) is start
+
+
+def test_general_requests_are_asked_in_the_last_steps_alone():
+    known = [tasks.Prompt(uid, f"q{uid}", "{}") for uid in range(8)]
+    reasoning = [prompt for prompt in known if prompt.uid % 2]
+    task = SimpleNamespace(splits={"train": known}, reasoning=reasoning)
+    grpo = {"num_steps": 12, "num_minibatches": 2, "prompts_per_rollout": 4}
+
+    def asked(task, **given):
+        mapping = {"grpo": grpo, "general_reward": given}
+        prompts = general_reward.stream(build.build(experiment.ExperimentConfig, mapping), task)
+        return [any(prompt.uid % 2 == 0 for prompt in next(prompts)) for _ in range(6)]
+
+    assert asked(task, asked_last_steps=4) == [False] * 4 + [True] * 2  # two updates a rollout
+    assert all(asked(task))
+    alone = SimpleNamespace(splits={"train": known}, reasoning=None)  # no mixture
+    assert all(asked(alone, asked_last_steps=4))

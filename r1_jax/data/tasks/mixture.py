@@ -88,4 +88,5 @@ def mix(tasks: Sequence[task.Task], shares: Sequence[int]) -> task.Task:
         vote=tasks[0].vote,
         markers=tasks[0].markers,
         is_general=lambda prompt: owner(prompt).is_general(prompt),
+        reasoning=tasks[0].splits["train"],  # whose uids are not shifted
     )

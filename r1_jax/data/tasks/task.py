@@ -33,6 +33,7 @@ class Task:
     # whether two voting keys are one answer; None: where they are spelt alike
     equal: Callable[[str, str], bool] | None = None
     is_general: Callable[[Prompt], bool] = lambda prompt: False  # a request, and not reasoning
+    reasoning: Sequence[Prompt] | None = None  # of a mixture: the train problems of its first task
 
 
 def split_of(problem: Hashable) -> str:

@@ -42,6 +42,11 @@ def test_every_four_prompts_are_three_and_one_and_all_are_shown(mixed):
         train[8]
 
 
+def test_the_first_task_s_problems_are_there_without_the_others(mixed):
+    assert [prompt.question for prompt in mixed.reasoning] == [f"a train {i}" for i in range(6)]
+    assert set(mixed.reasoning) <= set(mixed.splits["train"])
+
+
 def test_the_smaller_task_begins_again(mixed):
     longer = mixture.mix([_task("a", (9, 1, 1), _first), _task("b", (2, 1, 1), _second)], (3, 1))
     shown = [p.question for p in longer.splits["train"] if p.question.startswith("b")]
