@@ -68,10 +68,10 @@ def get_config(variant="full"):
 
     config.student_base = base_r1_student.get_config()
     config.student_base.base = "bases/r1_student.safetensors"
-    config.student = _tuned(epochs=3)
-    # No more updates than RL on the student makes, on as many demonstrations as Dev3 sees.
-    config.student.sft.batch_rows, config.student.sft.num_microbatches = 96, 6
-    config.student.optim.learning_rate = 3e-3
+    config.student = _tuned(epochs=9)
+    # About a hundred updates, no more than RL on the student makes, of as many rows as it samples.
+    config.student.sft.batch_rows, config.student.sft.num_microbatches = 256, 16
+    config.student.optim.learning_rate = 8e-3
     config.student_rl = _reinforced()
     for small in (config.student, config.student_rl):
         small.model = base_r1_student.get_config().model
