@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 from r1_jax.checkpoints import folder, weights
-from r1_jax.core import build
+from r1_jax.core import build, trees
 from r1_jax.interop import convert, hf_weights
 from r1_jax.models import config as model_config
 from r1_jax.models import heads, transformer
 from r1_jax.text import tokenizer
 from tests.interop import tiny
 from tests.models import parity
+from tests.models import tiny as models
 
 
 def _files(path: pathlib.Path) -> dict[str, bytes]:
@@ -56,6 +57,50 @@ def test_ours_to_theirs_to_ours_is_the_same_bit_for_bit(tmp_path):
     assert first["leaves"] == second["leaves"] and first["digest"] == second["digest"]
     assert first["config"] == second["config"]
     assert first["tokenizer_digest"] == second["tokenizer_digest"]
+
+
+FAMILIES = {
+    "qwen2": models.MODEL,
+    "qwen2 tied": dataclasses.replace(models.MODEL, tied_embeddings=True),
+    "qwen3": models.QWEN3,
+    "llama": models.LLAMA3,
+    "deepseek_v2": models.DEEPSEEK_V2,
+    "deepseek_v3": models.DEEPSEEK,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("qwen2", "float32"), ("qwen2 tied", "bfloat16"), ("qwen3", "bfloat16"),
+        ("llama", "float32"), ("deepseek_v2", "bfloat16"), ("deepseek_v3", "float32"),
+    ],
+)  # fmt: skip
+def test_every_family_goes_out_in_and_out_again_bit_for_bit(name, dtype, tmp_path):
+    config = dataclasses.replace(FAMILIES[name], vocab_size=301)
+    params = models.params(config)
+    if dtype != "float32":
+        # a router's bias is float32 whatever the rest is
+        rounded = {
+            path: x if path.endswith("router/bias") else jnp.asarray(x, dtype)
+            for path, x in trees.paths(params).items()
+        }
+        params = jax.tree.unflatten(jax.tree.structure(params), list(rounded.values()))
+    tiny.tokenizer_files(tmp_path, 300)
+    beside = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    ours = hf_weights.InMemory(params)
+    convert.to_hf(convert.Model(ours, config, beside), tmp_path / "theirs", shard_bytes=20_000)
+    convert.from_hf(tmp_path / "theirs", tmp_path / "ours")
+    model = convert.open_model(tmp_path / "ours")
+    family = json.loads((tmp_path / "theirs" / "config.json").read_text())["model_type"]
+    assert family == name.split()[0] and model.config == config
+    assert model.source.leaves() == ours.leaves()
+    for leaf in ours.leaves():
+        assert tiny.bits(model.source.read(leaf)) == tiny.bits(ours.read(leaf)), leaf
+    convert.to_hf(model, tmp_path / "again", shard_bytes=20_000)
+    first, second = tiny.load(tmp_path / "theirs"), tiny.load(tmp_path / "again")
+    assert first == second and len(first) > 10
+    assert _files(tmp_path / "theirs") == _files(tmp_path / "again")
 
 
 def test_a_base_made_here_goes_out_and_comes_in_again(tmp_path):
