@@ -60,6 +60,11 @@ def letters(completion: str, question: str, reference: str) -> float:
     return sum(c.isalpha() for c in completion) % 3 / 2
 
 
+def digits(completion: str, question: str, reference: str) -> float:
+    """The share of digits, which any policy can raise."""
+    return sum(c.isdigit() for c in completion) / max(1, len(completion))
+
+
 def half_fails(completion: str, question: str, reference: str) -> float:
     if "7" in completion:
         raise ZeroDivisionError("seven")

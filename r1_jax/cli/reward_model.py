@@ -18,7 +18,7 @@ on where the first one stopped.
 """
 UNREAD = (
     *("task", "corpus", "pretrain", "sft", "optim", "sampling", "grpo", "ppo", "reward", "graders"),
-    *("sandbox", "eval"),
+    *("sandbox", "eval", "lora"),
 )
 
 

@@ -8,7 +8,8 @@ from r1_jax.pipeline import experiment
 _DOC = """
 Fine-tunes config.base on --data, a JSON-lines file of demonstrations (uid, question, completion,
 source) or a folder of them as a tfds data set, and leaves WORKDIR/policy.safetensors with its
-tokenizer beside it. A second call goes on where the first one stopped.
+tokenizer beside it. With --config.lora.rank=16 only adapters learn, and come merged into the base.
+A second call goes on where the first one stopped.
 """
 UNREAD = (
     *(

@@ -123,6 +123,11 @@ def init_boxed(model: model_config.ModelConfig, config: LoraConfig, key: jax.Arr
     return traverse_util.unflatten_dict(found)
 
 
+def init(model: model_config.ModelConfig, config: LoraConfig, key: jax.Array) -> Adapters:
+    """Fresh adapters as plain arrays."""
+    return nn.unbox(init_boxed(model, config, key))
+
+
 def join(frozen: Frozen | None, params: Any) -> transformer.Params:
     """What a decoder is applied to: the frozen parameters with `params` as adapters beside them.
 

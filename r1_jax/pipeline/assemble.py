@@ -15,8 +15,8 @@ from r1_jax.checkpoints import folder, weights
 from r1_jax.core import build, keys, types
 from r1_jax.interop import convert
 from r1_jax.models import config as model_config
-from r1_jax.models import critic, heads, transformer
-from r1_jax.pipeline import experiment, relayout, traced
+from r1_jax.models import critic, heads, lora, transformer
+from r1_jax.pipeline import adapters, experiment, relayout, traced
 from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
 from r1_jax.text import load as text_load
@@ -166,8 +166,12 @@ def make_generate(
     group_size: int,
     *,
     keep_routing: bool = False,
+    frozen: lora.Frozen | None = None,
 ):
-    """generate(params, host PromptBatch, key, step, limit), compiled at its first call."""
+    """generate(params, host PromptBatch, key, step, limit), compiled at its first call.
+
+    frozen: what params are adapters of, if they are.
+    """
     compiled = traced.make_generate(
         config,
         group_size,
@@ -178,7 +182,8 @@ def make_generate(
     relaid = relayout.make_relayout(config.model)
 
     def generate(params, batch: types.PromptBatch, key, step: int, limit: int) -> types.Rollouts:
-        return compiled(relaid(params), put(batch, mesh), key, np.int32(step), np.int32(limit))
+        whole = relaid(lora.join(frozen, params))
+        return compiled(whole, put(batch, mesh), key, np.int32(step), np.int32(limit))
 
     return generate
 
@@ -190,25 +195,29 @@ def make_programs(
     tx,
     shardings: Any,
     reference_model: model_config.ModelConfig | None = None,
+    frozen: lora.Frozen | None = None,
 ) -> grpo.Programs:
     """The loop's jitted functions; `shardings` of the state, so that it never moves.
 
     With config.ppo the update is of policy and critic. reference_model: where it is not the
-    policy's own.
+    policy's own. frozen: what parameters, also of its reference, are adapters of, if they are.
     """
     rows_that_split(config, mesh)
     of_rows, replay = by_length.Rows.of, config.grpo.replay_routing
+    of_reference = None if reference_model else frozen
     compiled = traced.make_traced(config, mesh, tx, shardings, reference_model=reference_model)
     return grpo.Programs(
-        generate=make_generate(config, mesh, tokens, config.grpo.group_size, keep_routing=replay),
+        generate=make_generate(
+            config, mesh, tokens, config.grpo.group_size, keep_routing=replay, frozen=frozen
+        ),
         logps=lambda params, rollouts: compiled.logps(
-            params, put(of_rows(rollouts, replay=replay), mesh)
+            lora.join(frozen, params), put(of_rows(rollouts, replay=replay), mesh)
         ),
         reference_logps=lambda params, rollouts: compiled.reference_logps(
-            params, put(of_rows(rollouts), mesh)
+            lora.join(of_reference, params), put(of_rows(rollouts), mesh)
         ),
         update=lambda state, batch, order: compiled.update(
-            state, put(batch, mesh), jnp.asarray(order)
+            state, put(batch, mesh), jnp.asarray(order), frozen
         ),
         mix=compiled.mix,
     )
@@ -236,11 +245,13 @@ def make_supervised_update(
     tokens: text_tokenizer.Tokenizer,
     tx,
     shardings,
+    frozen: lora.Frozen | None = None,
 ):
     """update(state, Packed) of next-token training, jitted; `shardings` of the state.
 
-    With loop.teacher also of that policy's distributions, whose weights are an argument of the
-    traced function and not a part of it. Raises ValueError for a teacher with another tokenizer.
+    With loop.teacher also of that policy's distributions. Its weights, and `frozen` ones of which
+    the state's are adapters, are arguments of the traced function and no part of it. Raises
+    ValueError for a teacher with another tokenizer.
     """
     mesh = shardings.step.mesh
     for name in ("balance_coef", "bias_rate"):
@@ -255,11 +266,12 @@ def make_supervised_update(
             "model.mtp_layers=1 that learns from tokens; use ()"
         )
     if not loop.teacher:
-        return traced.make_next_token(config, loop, tx, shardings)
+        by_tokens = traced.make_next_token(config, loop, tx, shardings)
+        return lambda state, batch: by_tokens(state, batch, frozen)
     out = (shardings, place.replicated(mesh))
     model, teacher, _ = load_teacher(loop.teacher, mesh, tokens)
 
-    def update_by(state, batch, teacher):
+    def update_by(state, batch, frozen, teacher):
         loss = losses.make_distillation(
             config.model,
             model,
@@ -267,11 +279,12 @@ def make_supervised_update(
             weight=loop.teacher_weight,
             temperature=loop.teacher_temperature,
         )
-        update = train_step.make_update(loss, tx, num_microbatches=loop.num_microbatches)
+        beside = adapters.beside(frozen, loss)
+        update = train_step.make_update(beside, tx, num_microbatches=loop.num_microbatches)
         return update(state, batch)
 
     compiled = jax.jit(update_by, donate_argnums=0, out_shardings=out)
-    return lambda state, batch: compiled(state, batch, teacher)
+    return lambda state, batch: compiled(state, batch, frozen, teacher)
 
 
 def load_teacher(
@@ -302,6 +315,7 @@ class Setup:
     state: Any  # TrainState; with a critic added, actor_critic.State
     shardings: Any
     parents: dict[str, str]
+    frozen: lora.Frozen | None = None  # with config.lora: what the state's adapters stand beside
 
 
 def setup(config: experiment.ExperimentConfig, num_steps: int) -> Setup:
@@ -310,9 +324,13 @@ def setup(config: experiment.ExperimentConfig, num_steps: int) -> Setup:
     tokens = load_tokenizer(config)
     with meshes.activate(mesh):
         params, parents = initial_params(config, mesh, tokens)
+        frozen = None
+        if config.lora is not None:
+            frozen, params = adapters.begin(config, config.lora, params, mesh)
         tx = optim.make_optimizer(config.optim, num_steps)
         state, shardings = make_state(params, tx, mesh)
-    return Setup(mesh, tokens, tx, state, shardings, parents | {"tokenizer": tokens.digest})
+    parents |= {"tokenizer": tokens.digest}
+    return Setup(mesh, tokens, tx, state, shardings, parents, frozen)
 
 
 def add_critic(config: experiment.ExperimentConfig, stage: Setup) -> Setup:

@@ -9,7 +9,7 @@ from r1_jax.checkpoints import atomic
 from r1_jax.core import build
 from r1_jax.data import corpus, packing
 from r1_jax.data.tasks import load
-from r1_jax.pipeline import assemble, experiment, r1_zero, supervised
+from r1_jax.pipeline import assemble, experiment, folders, supervised
 from r1_jax.text import tokenizer as text_tokenizer
 
 
@@ -67,15 +67,17 @@ def run(config: experiment.ExperimentConfig, workdir: str | pathlib.Path) -> pat
     that is there already (config.base) is copied, and nothing is trained; a folder of `convert` is
     too large for that and stays where it is: the path returned is its own.
     """
+    if config.lora is not None:
+        raise ValueError("lora adapts a base that there is; a base itself is trained whole")
     workdir = pathlib.Path(workdir)
     path = weights_of(config, workdir)
     if path.is_dir():
         return path
-    r1_zero.same_run(workdir, config)
+    folders.same_run(workdir, config)
     if path.exists():
         return path
     if config.base:
-        r1_zero.claim(workdir, config, assemble.load_tokenizer(config))
+        folders.claim(workdir, config, assemble.load_tokenizer(config))
         given = assemble.project_path(config.base)
         atomic.write(path.with_suffix(".model"), assemble.tokenizer_path(config).read_bytes())
         atomic.write(path, given.read_bytes())

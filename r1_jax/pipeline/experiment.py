@@ -7,6 +7,7 @@ from r1_jax.data import preferences
 from r1_jax.data.tasks import load
 from r1_jax.evaluation import run as evaluation
 from r1_jax.models import config as model_config
+from r1_jax.models import lora as low_rank
 from r1_jax.rewards import combine, pool
 from r1_jax.rewards import sandbox as sandboxes
 from r1_jax.sampling import logits as sampling_logits
@@ -71,6 +72,9 @@ class ExperimentConfig:
     teacher: the reference policy is this one, of any size: on-policy distillation (arXiv:2306.13649
     with the reverse divergence). The student samples, every token's divergence from the teacher is
     what it pays: grpo.kl_estimator="k2" has that divergence's gradient, k3 another one.
+    lora: RL and fine-tuning move adapters beside the base instead of the base, which checkpoints
+    then leave out; what is exported has them merged. The reference policy is made of adapters too,
+    of the fresh ones that change nothing until reference_every copies the policy's.
     """
 
     seed: int = 0
@@ -80,6 +84,7 @@ class ExperimentConfig:
     tags: chat.Tags = dataclasses.field(default_factory=chat.Tags)
     tokenizer: TokenizerConfig = dataclasses.field(default_factory=TokenizerConfig)
     model: model_config.ModelConfig = dataclasses.field(default_factory=model_config.ModelConfig)
+    lora: low_rank.LoraConfig | None = None
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     optim: optimizers.OptimConfig = dataclasses.field(default_factory=optimizers.OptimConfig)
     corpus: corpora.CorpusConfig = dataclasses.field(default_factory=corpora.CorpusConfig)
@@ -131,4 +136,12 @@ class ExperimentConfig:
             raise ValueError(
                 f"grpo.advantage={self.grpo.advantage!r} would change nothing: with ppo, "
                 "advantages come from its critic; leave one of the two out"
+            )
+        if self.lora is not None and self.ppo is not None:
+            raise ValueError("ppo trains a critic whole, lora none; leave one of the two out")
+        grpo = self.grpo
+        if self.lora is not None and grpo.reference_every and grpo.reference_mix < 1:
+            raise ValueError(
+                f"grpo.reference_mix={grpo.reference_mix} would mix the factors of adapters, whose "
+                "product is then no mixture of policies; with lora use 1, which copies"
             )

@@ -50,6 +50,7 @@ def lower_rl(config: experiment.ExperimentConfig, mesh, num_steps: int) -> dict[
     """
     if config.ppo is not None:
         raise ValueError("plan does not price a critic yet (config.ppo); leave ppo out")
+    _refuse_lora(config)
     if config.grpo.replay_routing:
         raise ValueError("plan does not price grpo.replay_routing yet; set it to False")
     assemble.rows_that_split(config, mesh)
@@ -95,6 +96,7 @@ def lower_supervised(
     """As `lower_rl`, of next-token training on packed rows."""
     if loop.mtp_schedule or loop.teacher:
         raise ValueError("plan does not price mtp_schedule or a teacher yet; leave them out")
+    _refuse_lora(config)
     params = abstract.params(config, mesh)
     tx = optim.make_optimizer(config.optim, 1000)
     state, shardings = abstract.state(params, tx, mesh)
@@ -102,6 +104,11 @@ def lower_supervised(
     phases = {"update": (lambda: update.lower(state, abstract.packed(loop, mesh)), 0.0)}
     resident = abstract.bytes_per_chip(state)
     return {"phases": phases, "resident": resident, "saved": abstract.bytes_of(state)}
+
+
+def _refuse_lora(config: experiment.ExperimentConfig) -> None:
+    if config.lora is not None:
+        raise ValueError("plan does not price adapters yet (config.lora); leave lora out")
 
 
 def compile_phase(name: str, lower: Callable[[], Any], beside: float, mesh) -> Compiled:

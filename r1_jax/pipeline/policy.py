@@ -9,7 +9,7 @@ from r1_jax.checkpoints import atomic, store, weights
 from r1_jax.core import build, keys
 from r1_jax.data.tasks import load
 from r1_jax.metrics import clock as metrics_clock
-from r1_jax.pipeline import assemble, experiment, programs, r1_zero, supervised
+from r1_jax.pipeline import adapters, assemble, experiment, programs, r1_zero, supervised
 from r1_jax.pipeline import score as scoring
 from r1_jax.sampling import engine
 from r1_jax.sharding import mesh as meshes
@@ -19,21 +19,26 @@ from r1_jax.sharding import place
 def open_config(run: str | pathlib.Path) -> experiment.ExperimentConfig:
     """The configuration that `run` was made with; ValueError if it is no run.
 
-    Base and tokenizer point into the run: neither needs to be where it was when the run began.
+    Base and tokenizer point into the run: neither needs to be where it was when the run began, but
+    for the base of a run with adapters.
     """
     path = pathlib.Path(run) / "config.json"
     if not path.is_file():
         raise ValueError(f"{run} has no config.json: it is not the --workdir of a run")
     made_with = json.loads(path.read_text())
     own_tokenizer = str(path.with_name("tokenizer.model").absolute())
-    mapping = build.merge(made_with | {"base": ""}, "tokenizer.path", own_tokenizer)
+    base = made_with["base"] if made_with.get("lora") else ""
+    mapping = build.merge(made_with | {"base": base}, "tokenizer.path", own_tokenizer)
     return build.build(experiment.ExperimentConfig, mapping)
 
 
 def restore(
     run: str | pathlib.Path, config: experiment.ExperimentConfig, step: int | None
 ) -> tuple[assemble.Setup, Any, int]:
-    """(setup, parameters, step) of a checkpoint of `run`, its newest unless `step` is given."""
+    """(setup, parameters, step) of a checkpoint of `run`, its newest unless `step` is given.
+
+    The parameters are a whole model's: adapters come merged into their base.
+    """
     stage = assemble.add_critic(config, assemble.setup(config, config.grpo.num_steps))
     like = {"state": stage.state}
     if config.keeps_reference:
@@ -42,8 +47,9 @@ def restore(
         step = checkpoints.latest_step() if step is None else step
         if step is None:
             raise ValueError(f"{run} has no complete checkpoint yet; let it run a little longer")
-        arrays, _ = checkpoints.restore(step, like)
-    return stage, arrays["state"].params, step
+        arrays, host = checkpoints.restore(step, like)
+        adapters.same_base(checkpoints.path(step), host, stage.frozen, stage.parents)
+    return stage, adapters.merged(stage.frozen, arrays["state"].params), step
 
 
 def export(run: str | pathlib.Path, path: pathlib.Path) -> pathlib.Path:

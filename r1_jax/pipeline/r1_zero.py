@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from r1_jax.checkpoints import atomic, manifest, store
+from r1_jax.checkpoints import manifest, store
 from r1_jax.core import build, keys, types
 from r1_jax.data.tasks import load
 from r1_jax.data.tasks import task as tasks
@@ -19,80 +19,16 @@ from r1_jax.evaluation import run as evaluation
 from r1_jax.metrics import clock as metrics_clock
 from r1_jax.metrics import compilations, hacking, jsonl, progress
 from r1_jax.metrics import log as metrics_log
-from r1_jax.pipeline import assemble, experiment, general_reward, programs
+from r1_jax.pipeline import adapters, assemble, experiment, folders, general_reward, programs
 from r1_jax.pipeline import score as scoring
 from r1_jax.rl import diagnostics
 from r1_jax.sampling import engine
 from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
 from r1_jax.text import chat, tokenizer
-from r1_jax.text import load as text_load
 from r1_jax.training import grpo, ppo, preflight, switches
 
 DIAGNOSE_EVERY = 20  # rollouts between two looks at why the reward is flat, if it is
-
-
-def same_run(workdir: pathlib.Path, config: experiment.ExperimentConfig) -> None:
-    """Raises ValueError when `workdir` holds a run of another config: going on would mix two."""
-    path = workdir / "config.json"
-    if not path.exists():
-        return
-    _differ(workdir, json.loads(path.read_text()), config)
-
-
-def _differ(path: pathlib.Path, found: dict[str, Any], config: experiment.ExperimentConfig):
-    wanted = json.loads(json.dumps(build.to_dict(config)))
-    if found != wanted:
-        old, new = _flat(found), _flat(wanted)
-        names = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
-        shown = ", ".join(f"{k}={old.get(k)} there, {new.get(k)} now" for k in names[:3])
-        raise ValueError(
-            f"{path} holds a run of another config ({shown}); use another --workdir, or the "
-            "same config to go on"
-        )
-
-
-def claim(
-    workdir: pathlib.Path,
-    config: experiment.ExperimentConfig,
-    tokens: text_load.Loaded,
-) -> None:
-    """Makes `workdir` this run's: its config.json and tokenizer.model, once it can start.
-
-    Raises ValueError when the run there was begun with another tokenizer.
-    """
-    path = workdir / "tokenizer.model"
-    if path.exists() and path.read_bytes() != tokens.model:
-        raise ValueError(
-            f"{path} is not the tokenizer of this config (digest {tokens.digest[:12]}), but the "
-            "one this run was begun with; go on with that one, or use another --workdir"
-        )
-    atomic.write(path, tokens.model)
-    content = json.dumps(build.to_dict(config), indent=2) + "\n"
-    atomic.write(workdir / "config.json", content.encode())
-
-
-def same_source(
-    path: pathlib.Path,
-    host: dict[str, Any],
-    config: experiment.ExperimentConfig,
-    tokens: text_load.Loaded,
-) -> None:
-    """Raises ValueError when the checkpoint at `path` is of another config or tokenizer."""
-    _differ(path, host["config"], config)
-    if base64.b64decode(host["tokenizer"]) != tokens.model:
-        raise ValueError(
-            f"{path} was made with another tokenizer than this config's (digest "
-            f"{tokens.digest[:12]}); go on with that one, or use another --workdir"
-        )
-
-
-def _flat(mapping, prefix=""):
-    flat = {}
-    for key, value in mapping.items():
-        nested = isinstance(value, dict)
-        flat |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
-    return flat
 
 
 def run(config: experiment.ExperimentConfig, workdir: str | pathlib.Path) -> bool:
@@ -102,7 +38,7 @@ def run(config: experiment.ExperimentConfig, workdir: str | pathlib.Path) -> boo
     manifest.json.
     """
     workdir = pathlib.Path(workdir)
-    same_run(workdir, config)
+    folders.same_run(workdir, config)
     equipped = programs.equip(load.load(config.task), config.sandbox, config.graders)
     programs.refuse_unread(equipped, config.sandbox)
     stage = assemble.add_critic(config, assemble.setup(config, config.grpo.num_steps))
@@ -134,11 +70,13 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
         "preflight": {},
         "config": json.loads(json.dumps(build.to_dict(config))),  # lists for tuples, as read back
         "tokenizer": base64.b64encode(stage.tokens.model).decode(),
+        **adapters.left_out(stage.frozen, stage.parents),
     }
     if latest is not None:
         like = {"state": state} | ({"reference": reference} if config.keeps_reference else {})
         arrays, host = checkpoints.restore(latest, like)
-        same_source(checkpoints.path(latest), host, config, stage.tokens)
+        folders.same_source(checkpoints.path(latest), host, config, stage.tokens)
+        adapters.same_base(checkpoints.path(latest), host, stage.frozen, stage.parents)
         state, reference = arrays["state"], arrays.get("reference", reference)
         prompts.restore(host["batches"])
         logging.info("going on from step %d in %s", latest, workdir)
@@ -150,7 +88,13 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
 
     clock = metrics_clock.Clock(host["seconds"])
     compiled = assemble.make_programs(
-        config, stage.mesh, stage.tokens, stage.tx, stage.shardings, reference_model
+        config,
+        stage.mesh,
+        stage.tokens,
+        stage.tx,
+        stage.shardings,
+        reference_model,
+        stage.frozen,
     )
     scorer = scoring.Scorer(
         task,
@@ -167,7 +111,9 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
     to_batch = partial(encode, config, stage.tokens)
     sample = compiled.generate
     if config.eval.num_samples != cfg.group_size:  # else one program serves both
-        sample = assemble.make_generate(config, stage.mesh, stage.tokens, config.eval.num_samples)
+        sample = assemble.make_generate(
+            config, stage.mesh, stage.tokens, config.eval.num_samples, frozen=stage.frozen
+        )
     held_out = evaluator(config, task, sample, scorer, to_batch)
 
     def next_prompts():
@@ -175,7 +121,7 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
         return problems, to_batch(problems)
 
     if latest is None:
-        refuse_lost_checkpoints(workdir, config)
+        folders.refuse_lost_checkpoints(workdir, config)
         for split in ("train", config.eval.split):
             to_batch(longest_questions(task.splits[split]))  # too long is told now, not midway
         problems = [task.splits["train"][i] for i in range(cfg.prompts_per_rollout)]
@@ -201,7 +147,7 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
         record |= {"preflight": host["preflight"], "sandbox": equipped.level}
         manifest.write(workdir / "manifest.json", record)
 
-    claim(workdir, config, stage.tokens)
+    folders.claim(workdir, config, stage.tokens)
     with (
         scorer,
         metrics_log.MetricsLog(workdir, first_step=first_step) as log,
@@ -307,22 +253,6 @@ def encode(
 def longest_questions(problems: Sequence[tasks.Prompt], num: int = 64) -> list[tasks.Prompt]:
     """The problems with the longest questions, in characters: the ones that may not fit."""
     return sorted(problems, key=lambda problem: len(problem.question))[-num:]
-
-
-def refuse_lost_checkpoints(workdir: pathlib.Path, config: experiment.ExperimentConfig) -> None:
-    """Raises ValueError for a run whose rows a checkpoint must have followed, but none is left.
-
-    Starting afresh would erase those rows.
-    """
-    rows, _ = jsonl.read(workdir / "metrics.jsonl")
-    last = rows[-1]["step"] if rows else 0
-    every = config.checkpoint.every
-    # One save may still have been under way when the run was killed.
-    if every and last >= 2 * every + config.grpo.updates_per_rollout:
-        raise ValueError(
-            f"{workdir} has rows up to step {last}, but no checkpoint; bring checkpoints/ back, or "
-            "begin again in another --workdir"
-        )
 
 
 def evaluator(config, task, generate, scorer, to_batch):

@@ -14,7 +14,7 @@ from r1_jax.metrics import clock as metrics_clock
 from r1_jax.metrics import log as metrics_log
 from r1_jax.metrics import progress
 from r1_jax.models import heads, reward
-from r1_jax.pipeline import assemble, experiment, preference_data, r1_zero, reward_score
+from r1_jax.pipeline import assemble, experiment, folders, preference_data, reward_score
 from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
 from r1_jax.text import tokenizer as text_tokenizer
@@ -36,8 +36,10 @@ def run(
     the tokenizer (a copy lies beside it) and the data by digest, the view, and the rewards and the
     accuracy on held-out examples. Raises ValueError when the run there had another config or data.
     """
+    if config.lora is not None:
+        raise ValueError("lora would change nothing: reward models are trained whole; leave it out")
     workdir = pathlib.Path(workdir)
-    r1_zero.same_run(workdir, config)
+    folders.same_run(workdir, config)
     cfg, path = config.reward_model, workdir / WEIGHTS
     data_digest = preference_data.digest(data)
     if path.exists():
@@ -68,7 +70,7 @@ def run(
             state, host = checkpoints.restore(latest, state)
             _same_data(checkpoints.path(latest), host["data"], data_digest)
         first_step = int(state.step)
-        r1_zero.claim(workdir, config, tokens)
+        folders.claim(workdir, config, tokens)
         clock = metrics_clock.Clock(host["seconds"])
         loss = preference_losses.LOSSES[cfg.kind](config.model)
         traced = jax.jit(

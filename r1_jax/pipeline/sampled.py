@@ -14,6 +14,7 @@ from r1_jax.core import keys
 from r1_jax.data.tasks import load
 from r1_jax.metrics import clock as metrics_clock
 from r1_jax.metrics import jsonl
+from r1_jax.models import lora
 from r1_jax.pipeline import assemble, experiment, r1_zero
 from r1_jax.pipeline import score as scoring
 from r1_jax.sharding import mesh as meshes
@@ -69,12 +70,13 @@ def _fill(config, paths, missing, num_prompts, num_samples, examples):
     encode = partial(r1_zero.encode, config, stage.tokens, examples=examples)
     with scorer, meshes.activate(stage.mesh):
         generate = assemble.make_generate(config, stage.mesh, stage.tokens, num_samples)
+        params = lora.join(stage.frozen, stage.state.params)
         for i in missing:
             batch = [problems[j] for j in range(i * size, min((i + 1) * size, num_prompts))]
             padded = batch + batch[:1] * (size - len(batch))  # one shape, one program
             key = keys.at(keys.root(config.seed), "sampled", i)
             limit = config.grpo.response_limit(0)
-            rollouts = place.to_host(generate(stage.state.params, encode(padded), key, 0, limit))
+            rollouts = place.to_host(generate(params, encode(padded), key, 0, limit))
             count = len(batch) * num_samples
             rollouts = jax.tree.map(lambda x, count=count: x[:count] if np.ndim(x) else x, rollouts)
             samples = scorer.judge(batch, rollouts, i).samples

@@ -7,7 +7,7 @@ from absl import logging
 
 from r1_jax.checkpoints import atomic
 from r1_jax.data import demonstrations
-from r1_jax.pipeline import assemble, experiment, r1_zero, supervised
+from r1_jax.pipeline import assemble, experiment, folders, r1_zero, supervised
 
 WEIGHTS = "policy.safetensors"  # in the workdir of every stage that trains a policy
 
@@ -20,7 +20,7 @@ def run(
     The loss is on completions and their stop token. The tokenizer lies beside the weights.
     """
     workdir = pathlib.Path(workdir)
-    r1_zero.same_run(workdir, config)
+    folders.same_run(workdir, config)
     path = workdir / WEIGHTS
     if path.exists():
         return path

@@ -14,6 +14,7 @@ from r1_jax.core import keys
 from r1_jax.data import filters
 from r1_jax.data.tasks import load
 from r1_jax.metrics import clock as metrics_clock
+from r1_jax.models import lora
 from r1_jax.pipeline import assemble, experiment, r1_zero
 from r1_jax.pipeline import score as scoring
 from r1_jax.rewards import combine, extract, language
@@ -98,4 +99,4 @@ def _held_out(config: experiment.ExperimentConfig, name: str):
         encode = partial(r1_zero.encode, config, stage.tokens)
         held_out = r1_zero.evaluator(config, task, generate, scorer, encode)
         key = keys.at(keys.root(config.seed), "standing")
-        return held_out(stage.state.params, 0, key, is_end=True)
+        return held_out(lora.join(stage.frozen, stage.state.params), 0, key, is_end=True)

@@ -9,7 +9,7 @@ from r1_jax.core import build
 from r1_jax.data import packing
 from r1_jax.metrics import log as metrics_log
 from r1_jax.metrics import progress
-from r1_jax.pipeline import assemble, experiment, r1_zero
+from r1_jax.pipeline import adapters, assemble, experiment, folders
 from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
 from r1_jax.training import supervised
@@ -35,7 +35,7 @@ def run(
     tokens = assemble.load_tokenizer(config)
     num_steps = supervised.num_steps(loop, rows)
     stage = assemble.setup(config, num_steps)
-    r1_zero.claim(workdir, claimed, tokens)
+    folders.claim(workdir, claimed, tokens)
     with (
         meshes.activate(stage.mesh),
         store.Store(workdir / "checkpoints", keep=config.checkpoint.keep) as checkpoints,
@@ -43,9 +43,12 @@ def run(
         state = stage.state
         latest = checkpoints.latest_step()
         if latest is not None:
-            state, _ = checkpoints.restore(latest, state)
+            state, host = checkpoints.restore(latest, state)
+            adapters.same_base(checkpoints.path(latest), host, stage.frozen, stage.parents)
         first_step = int(state.step)
-        update = assemble.make_supervised_update(config, loop, tokens, stage.tx, stage.shardings)
+        update = assemble.make_supervised_update(
+            config, loop, tokens, stage.tx, stage.shardings, stage.frozen
+        )
         with (
             metrics_log.MetricsLog(workdir, first_step=first_step, required=ROW) as log,
             progress.Progress(num_steps, first_step=first_step) as bar,
@@ -58,7 +61,7 @@ def run(
             def save(state):
                 step, every = int(state.step), config.checkpoint.every
                 if step == num_steps or (every and step % every == 0):
-                    checkpoints.save(step, state, {})
+                    checkpoints.save(step, state, adapters.left_out(stage.frozen, stage.parents))
 
             state = supervised.train(
                 loop,
@@ -70,7 +73,7 @@ def run(
                 log=log_row,
                 save=save,
             )
-        params = place.to_host(state.params)
+        params = place.to_host(adapters.merged(stage.frozen, state.params))
     record = weights_record(claimed, tokens.digest, stage.parents | (parents or {}))
     record |= {"num_steps": num_steps, "num_tokens": int(np.sum(rows.segment_BT > 0))}
     weights.save_weights(path, params, record, storage=loop.storage)

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import jax
 
 from r1_jax.models import config as model_config
-from r1_jax.models import critic, scoring
-from r1_jax.pipeline import experiment
+from r1_jax.models import critic, lora, scoring
+from r1_jax.pipeline import adapters, experiment
 from r1_jax.sampling import generate as sampling_generate
 from r1_jax.sampling import logits as sampling_logits
 from r1_jax.sharding import place
@@ -22,7 +22,7 @@ class Traced(NamedTuple):
 
     logps: Any  # (params, by_length.Rows) -> logps_BT
     reference_logps: Any  # the same under another model's parameters
-    update: Any  # (state, PolicyBatch, rows) -> (state, metrics)
+    update: Any  # (state, PolicyBatch, rows[, lora.Frozen]) -> (state, metrics)
     mix: Any  # (reference, params) -> new reference
 
 
@@ -61,7 +61,7 @@ def make_traced(
     lengths: tuple[int, ...] | None = None,
 ) -> Traced:
     """`shardings` of the state, so that it never moves. With config.ppo the update is of policy
-    and critic.
+    and critic. Where the state's parameters are adapters, update is given what they stand beside.
 
     reference_model: where it is not the policy's own.
 
@@ -73,21 +73,24 @@ def make_traced(
     lengths = lengths or by_length.lengths(cfg.max_prompt + cfg.max_response)
     loss = losses.make_policy(config.model, cfg, adjust=adjust, max_length=cfg.max_response)
     pieces = {"num_microbatches": cfg.num_microbatches, "cuts": by_length.cuts(lengths)}
-    update = train_step.make_update(loss, tx, **pieces)
-    if config.model.experts is not None:
-        update = router.make_update(update, config.model, bias_rate=0.0)
-    elif cfg.replay_routing:
+    if cfg.replay_routing and config.model.experts is None:
         raise ValueError("grpo.replay_routing would change nothing: the model has no experts")
-    if config.ppo is not None:
-        distance = losses.make_value(
-            config.model,
-            clip=config.ppo.value_clip,
-            aggregation=cfg.aggregation,
-            max_length=cfg.max_response,
-        )
-        of_critic = train_step.make_update(distance, critic_optimizer(config), **pieces)
-        update = actor_critic.make_update(update, of_critic)
-    update = by_length.make_update(update)
+
+    def update(state, batch, rows, frozen: lora.Frozen | None = None):
+        policy = train_step.make_update(adapters.beside(frozen, loss), tx, **pieces)
+        if config.model.experts is not None:
+            held = frozen is not None
+            policy = router.make_update(policy, config.model, bias_rate=0.0, is_frozen=held)
+        if config.ppo is not None:
+            distance = losses.make_value(
+                config.model,
+                clip=config.ppo.value_clip,
+                aggregation=cfg.aggregation,
+                max_length=cfg.max_response,
+            )
+            of_critic = train_step.make_update(distance, critic_optimizer(config), **pieces)
+            policy = actor_critic.make_update(policy, of_critic)
+        return by_length.make_update(policy)(state, batch, rows)
 
     def make_logps(model: model_config.ModelConfig):
         def score(params, piece: by_length.Rows):
@@ -127,7 +130,8 @@ def make_values(config: experiment.ExperimentConfig, mesh: jax.sharding.Mesh):
 def make_next_token(
     config: experiment.ExperimentConfig, loop: supervised.SupervisedConfig, tx, shardings
 ) -> Any:
-    """update(state, Packed) of next-token training, jitted; `shardings` of the state."""
+    """update(state, Packed[, lora.Frozen]) of next-token training, jitted; `shardings` of the
+    state, whose parameters are adapters where there is something frozen."""
     out = (shardings, place.replicated(shardings.step.mesh))
 
     @functools.cache  # one program for each weight of multi-token prediction
@@ -135,15 +139,21 @@ def make_next_token(
         loss = losses.make_next_token(
             config.model, balance_coef=loop.balance_coef, mtp_weight=mtp_weight
         )
-        update = train_step.make_update(loss, tx, num_microbatches=loop.num_microbatches)
-        if config.model.experts is not None:
-            update = router.make_update(update, config.model, bias_rate=loop.bias_rate)
+
+        def update(state, batch, frozen: lora.Frozen | None = None):
+            beside = adapters.beside(frozen, loss)
+            tokens = train_step.make_update(beside, tx, num_microbatches=loop.num_microbatches)
+            if config.model.experts is not None:
+                rate, held = loop.bias_rate, frozen is not None
+                tokens = router.make_update(tokens, config.model, bias_rate=rate, is_frozen=held)
+            return tokens(state, batch)
+
         return jax.jit(update, donate_argnums=0, out_shardings=out)
 
     if not loop.mtp_schedule:
         return of_weight(0.0)
-    return lambda state, batch: of_weight(supervised.mtp_weight(loop, int(state.step)))(
-        state, batch
+    return lambda state, *rest: of_weight(supervised.mtp_weight(loop, int(state.step)))(
+        state, *rest
     )
 
 

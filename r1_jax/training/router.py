@@ -44,16 +44,23 @@ def joined(routed: experts.Routed, last: experts.Routed) -> experts.Routed:
     )
 
 
-def make_update(update, model: model_config.ModelConfig, *, bias_rate: float):
+def make_update(
+    update, model: model_config.ModelConfig, *, bias_rate: float, is_frozen: bool = False
+):
     """update(state, ...) after which selection biases have moved by load alone (Algorithm 1 of
     arXiv:2408.15664), by bias_rate; 0 holds them, against a weight decay too.
 
     update: of step.make_update, on a loss that has LOAD among its means. The new metrics are
     router/load_max and router/load_min, over layers and experts. An update that was skipped moves
-    nothing.
+    nothing. is_frozen: the state's parameters are adapters, and biases are no part of them.
     """
     assert model.experts is not None
-    has_bias = model.experts.scoring == "sigmoid"
+    has_bias = model.experts.scoring == "sigmoid" and not is_frozen
+    if bias_rate and is_frozen:
+        raise ValueError(
+            f"bias_rate={bias_rate} would move what lora holds: selection biases are of the frozen "
+            "base; use 0"
+        )
     if bias_rate and not has_bias:
         raise ValueError(
             f"bias_rate={bias_rate} would change nothing: routers with softmax scores have no "

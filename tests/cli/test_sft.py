@@ -12,16 +12,19 @@ def _main(*words):
     command.main(["sft", CONFIG, *words])
 
 
-def test_it_fine_tunes_as_configured_on_the_data_given(monkeypatch, capsys):
+def test_it_fine_tunes_with_adapters_when_told_to(monkeypatch, capsys):
     seen = []
 
     def run(config, data, workdir):
-        seen.append((config.sft.epochs, data, workdir))
+        seen.append((config.lora, data, workdir))
         return "there"
 
     monkeypatch.setattr(sft, "run", run)
-    _main("--data=d.jsonl", "--workdir=W", "--config.sft.epochs=7")
-    assert seen == [(7, "d.jsonl", "W")]
+    _main("--data=d.jsonl", "--workdir=W")
+    _main("--data=d.jsonl", "--workdir=W", "--config.lora.rank=4")
+    (plain, *rest), (adapted, *_) = seen
+    assert plain is None and rest == ["d.jsonl", "W"]
+    assert (adapted.rank, adapted.alpha, adapted.layers) == (4, 32.0, ())
     assert "policy: there" in capsys.readouterr().out
 
 
@@ -30,6 +33,7 @@ def test_it_fine_tunes_as_configured_on_the_data_given(monkeypatch, capsys):
     [
         (("--workdir=W",), "--workdir and --data are required"),
         (("--workdir=W", "--data=d", "--config.grpo.kl_coef=1"), "does not read grpo"),
+        (("--workdir=W", "--data=d", "--config.lora.rank=0"), "lora: rank=0 must be at least 1"),
         (("--workdir=W", "--data=d"), "tokenizer.path='' stands for the one beside base"),
     ],
 )

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen as nn
 from flax import traverse_util
 
 from r1_jax.core import trees
@@ -20,7 +19,7 @@ LORA = lora.LoraConfig(rank=3, alpha=12.0)
 
 @functools.cache
 def _adapters(name, *, is_fresh):
-    adapters = nn.unbox(lora.init_boxed(MODELS[name], LORA, jax.random.key(1)))
+    adapters = lora.init(MODELS[name], LORA, jax.random.key(1))
     rng = np.random.default_rng(2)
     drawn = jax.tree.map(lambda x: (0.2 * rng.normal(size=x.shape)).astype(np.float32), adapters)
     return adapters if is_fresh else drawn
@@ -181,7 +180,7 @@ def test_sizes_and_axes_of_a_published_model_s_adapters():
 
 def test_a_drawn_matrix_has_the_spread_of_its_inputs_and_none_is_another_s():
     model = sizes.SIZES["tiny"]
-    adapters = nn.unbox(lora.init_boxed(model, lora.LoraConfig(), jax.random.key(0)))
+    adapters = lora.init(model, lora.LoraConfig(), jax.random.key(0))
     block = adapters["layers"]["block"]
     for path, num_in in (("attention/out", 128), ("mlp/down", 384)):
         room, name = path.split("/")

@@ -119,7 +119,7 @@ class Toy:
     def make_critic(self, config, mesh) -> ppo.Critic:
         return tiny.make_critic(config.grpo, config.ppo)
 
-    def make_generate(self, config, mesh, tokens, group_size):
+    def make_generate(self, config, mesh, tokens, group_size, frozen=None):
         def generate(params, batch, key, step, limit):
             self.before("generate", step)
             return tiny.generate(
@@ -132,7 +132,9 @@ class Toy:
     def load_teacher(self, path, mesh, tokens):
         return None, jax.device_put(TEACHER, place.replicated(mesh)), "t" * 64
 
-    def make_programs(self, config, mesh, tokens, tx, shardings, reference_model) -> grpo.Programs:
+    def make_programs(
+        self, config, mesh, tokens, tx, shardings, reference_model, frozen
+    ) -> grpo.Programs:
         same = {"num_steps": 8, "gap_bound": 0.05, "max_prompt": 4}  # nothing to the update
         update = _update(dataclasses.replace(config.grpo, **same), config.optim, config.ppo)
         mix = config.grpo.reference_mix
