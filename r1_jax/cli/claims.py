@@ -7,7 +7,7 @@ import sys
 from absl import flags
 
 from r1_jax.cli import flagset
-from r1_jax.reports import claims
+from r1_jax.reports import claims, claims_page
 
 _DOC = """
 Holds the paper's claims against runs in --workdir and writes WORKDIR/CLAIMS.md and claims.html:
@@ -50,7 +50,7 @@ def main(argv):
             status = max(status, subprocess.call([sys.executable, "-m", "r1_jax", *command]) != 0)
     if values.keep:
         print(f"kept {claims.keep(workdir, values.keep)} files in {values.keep}")
-    path, lines = claims.write(values.keep or workdir)
+    path, lines = claims_page.write(values.keep or workdir)
     print("\n".join(lines))
     print(f"claims: {path}")
     return int(status)

@@ -6,7 +6,7 @@ import pytest
 
 from r1_jax.cli import claims as command
 from r1_jax.pipeline import sweep
-from r1_jax.reports import claims
+from r1_jax.reports import claims, claims_page
 
 
 def _verdicts(workdir):
@@ -76,6 +76,19 @@ def test_an_unfinished_run_is_no_seed(tmp_path, make_run):
     assert _verdicts(tmp_path)[13].verdict == claims.NOT_RUN
 
 
+@pytest.mark.parametrize(("behind", "verdict"), [(-0.5, claims.YES), (-0.1, claims.NO)])
+def test_a_coin_that_was_compared_with_rules_needs_no_runs(behind, verdict, tmp_path, make_run):
+    for seed in range(3):
+        make_run(f"quickstart/r1_zero_countdown/seed{seed}", seed=seed, gain=0.5)
+    seeds = {"mean": behind, "low": behind - 0.02, "high": behind + 0.02, "p": 0.001, "num": 3}
+    cell = {"metric": "pass@1", "what": "variant=coin", "seeds": seeds}
+    path = tmp_path / "reward" / "report" / "comparison.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"cells": [cell]}))
+    found = _verdicts(tmp_path)[13]
+    assert found.verdict == verdict and "n = 3" in found.ours
+
+
 def test_chains_are_held_against_the_paper_s_order(tmp_path):
     _chains(tmp_path)
     found = _verdicts(tmp_path)
@@ -100,7 +113,7 @@ def test_a_chain_that_comes_out_otherwise_does_not_reproduce(number, changes, tm
 
 def test_the_page_has_every_claim(tmp_path):
     _chains(tmp_path)
-    path, lines = claims.write(tmp_path)
+    path, lines = claims_page.write(tmp_path)
     text = path.read_text()
     claimed, standing, asked = text.split("\n\n# ")
     assert len(lines) == 13 == claimed.count("\n| ") - 2  # head and rule
@@ -140,7 +153,7 @@ def test_every_arm_has_commands_and_sweeps_have_the_cells_that_are_read(tmp_path
 )
 def test_what_is_asked_of_the_chain_is_the_issue_s_numbers(changes, number, said, tmp_path):
     _chains(tmp_path, **changes)
-    assert claims.bars(claims.Arms(tmp_path))[number][-1] == said
+    assert claims_page.bars(claims.Arms(tmp_path))[number][-1] == said
 
 
 def test_cells_that_are_the_quickstart_are_its_runs(tmp_path, make_run):
@@ -193,5 +206,5 @@ def test_a_chain_that_lacks_a_model_counts_where_it_can(tmp_path):
     _chain(tmp_path, 2, **rows)
     found = _verdicts(tmp_path)
     assert found[5].verdict == claims.YES and found[6].verdict == claims.NOT_RUN
-    counts = {row[0]: row[1] for row in claims.standing(claims.Arms(tmp_path))}
+    counts = {row[0]: row[1] for row in claims_page.standing(claims.Arms(tmp_path))}
     assert counts["R1-Zero"] == "3" and counts["R1"] == "2"
