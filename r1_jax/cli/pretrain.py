@@ -13,7 +13,7 @@ it with --config.base=WORKDIR/base.safetensors. A second call goes on where the 
 UNREAD = (
     *("sampling", "sft", "grpo", "ppo", "reward", "sandbox", "eval", "preference"),
     "reward_model",
-    "lora",
+    *("lora", "layout"),
 )
 
 

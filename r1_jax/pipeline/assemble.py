@@ -19,6 +19,7 @@ from r1_jax.models import critic, heads, lora, transformer
 from r1_jax.pipeline import adapters, experiment, relayout, traced
 from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
+from r1_jax.text import dialogue
 from r1_jax.text import load as text_load
 from r1_jax.text import tokenizer as text_tokenizer
 from r1_jax.training import actor_critic, by_length, grpo, losses, optim, ppo, supervised
@@ -78,8 +79,19 @@ def tokenizer_path(config: experiment.ExperimentConfig) -> pathlib.Path:
 
 
 def load_tokenizer(config: experiment.ExperimentConfig) -> text_load.Loaded:
-    """The tokenizer, checked against the model: its vocabulary is the embedding's height."""
-    return text_load.load(tokenizer_path(config), config.model.vocab_size)
+    """The tokenizer, checked against the model, whose embedding is as high as its vocabulary, and
+    against the layout: how that ends an answer must be its first stop token, which SFT teaches."""
+    path = tokenizer_path(config)
+    tokens = text_load.load(path, config.model.vocab_size)
+    if config.layout:
+        stop = dialogue.LAYOUTS[config.layout].stop
+        if tokens.encode(stop) != [tokens.stop_ids[0]]:
+            raise ValueError(
+                f"layout={config.layout!r} ends an answer with {stop!r}, which is not the first "
+                f"stop token of {path}; name it as eos_token in tokenizer_config.json, or take "
+                "another layout"
+            )
+    return tokens
 
 
 def initial_params(

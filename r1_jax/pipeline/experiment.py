@@ -1,6 +1,7 @@
 """ExperimentConfig: every room's configuration in one value, as a config file builds it."""
 
 import dataclasses
+from typing import Literal
 
 from r1_jax.data import corpus as corpora
 from r1_jax.data import preferences
@@ -72,6 +73,8 @@ class ExperimentConfig:
     teacher: the reference policy is this one, of any size: on-policy distillation (arXiv:2306.13649
     with the reverse divergence). The student samples, every token's divergence from the teacher is
     what it pays: grpo.kl_estimator="k2" has that divergence's gradient, k3 another one.
+    layout: of prompts; None is the paper's Table 1, for base models. Those of dialogue.LAYOUTS are
+    for models that have learnt to chat: the user's turn is the question, nothing asks for tags.
     lora: RL and fine-tuning move adapters beside the base instead of the base, which checkpoints
     then leave out; what is exported has them merged. The reference policy is made of adapters too,
     of the fresh ones that change nothing until reference_every copies the policy's.
@@ -82,6 +85,7 @@ class ExperimentConfig:
     teacher: str = ""  # weights file of RL's reference policy; "": the policy's own beginning
     task: load.TaskConfig = dataclasses.field(default_factory=load.TaskConfig)
     tags: chat.Tags = dataclasses.field(default_factory=chat.Tags)
+    layout: Literal["r1", "qwen", "qwen_math", "llama3"] | None = None
     tokenizer: TokenizerConfig = dataclasses.field(default_factory=TokenizerConfig)
     model: model_config.ModelConfig = dataclasses.field(default_factory=model_config.ModelConfig)
     lora: low_rank.LoraConfig | None = None

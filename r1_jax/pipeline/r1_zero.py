@@ -25,7 +25,7 @@ from r1_jax.rl import diagnostics
 from r1_jax.sampling import engine
 from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
-from r1_jax.text import chat, tokenizer
+from r1_jax.text import chat, dialogue, tokenizer
 from r1_jax.training import grpo, ppo, preflight, switches
 
 DIAGNOSE_EVERY = 20  # rollouts between two looks at why the reward is flat, if it is
@@ -231,9 +231,13 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
     return True
 
 
-def render(config: experiment.ExperimentConfig, question: str) -> str:
-    """The whole prompt of a question."""
-    return chat.render(question, config.tags)
+def render(
+    config: experiment.ExperimentConfig, question: str, examples: Sequence[tuple[str, str]] = ()
+) -> str:
+    """The whole prompt of a question, behind the examples, (question, completion) each."""
+    if not config.layout:
+        return chat.few_shot(examples, question, config.tags)
+    return dialogue.question(dialogue.LAYOUTS[config.layout], question, examples)
 
 
 def encode(
@@ -246,7 +250,7 @@ def encode(
 
     examples: (question, completion) each.
     """
-    texts = [chat.few_shot(examples, problem.question, config.tags) for problem in problems]
+    texts = [render(config, problem.question, examples) for problem in problems]
     return engine.encode(texts, [p.uid for p in problems], tokens, config.grpo.max_prompt)
 
 

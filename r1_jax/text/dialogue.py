@@ -90,6 +90,18 @@ LLAMA3 = Layout(
 )
 """Llama 3.1, 3.2 and 3.3 without tools; the date is the one their template falls back to."""
 
+LAYOUTS = {"r1": R1_OPEN, "qwen": QWEN, "qwen_math": QWEN_MATH, "llama3": LLAMA3}
+"""What a run may be told to use. R1's own prefill is not among them: a policy under it never writes
+the opening tag, and a format reward could not be earned (open-r1 #560)."""
+
+
+def question(layout: Layout, asked: str, examples: Sequence[tuple[str, str]] = ()) -> str:
+    """The prompt of one question behind earlier turns, (question, answer) each."""
+    turns = []
+    for earlier, answered in examples:
+        turns += [Message("user", earlier), Message("assistant", answered)]
+    return prompt(layout, [*turns, Message("user", asked)])
+
 
 def prompt(layout: Layout, messages: Sequence[Message]) -> str:
     """The text from which the model answers the last message, a user's.

@@ -15,10 +15,11 @@ from r1_jax.checkpoints import folder as weights_folder
 from r1_jax.checkpoints import weights
 from r1_jax.core import build, keys, trees
 from r1_jax.data import packing
+from r1_jax.data.tasks import task as tasks
 from r1_jax.interop import convert
 from r1_jax.models import config as model_config
 from r1_jax.models import scoring, transformer
-from r1_jax.pipeline import assemble, experiment, traced
+from r1_jax.pipeline import assemble, experiment, r1_zero, traced
 from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
 from r1_jax.text import hf_tokenizer
@@ -290,6 +291,37 @@ def test_the_critic_has_a_learning_rate_of_its_own(folder):
     params = {"w": jnp.array(0.0)}
     updates, _ = tx.update({"w": jnp.array(0.1)}, tx.init(params), params)
     assert float(updates["w"]) == pytest.approx(-0.5, rel=1e-4)  # Adam's first step is its rate
+
+
+def _speaking(first, second):
+    """A byte tokenizer whose two stop tokens, and nothing else, are read as one token."""
+    named = {first: 257, second: 258}
+    return python_types.SimpleNamespace(
+        stop_ids=(257, 258), encode=lambda text: [named[text]] if text in named else list(b"..")
+    )
+
+
+def test_a_layout_renders_prompts_and_its_stop_token_is_the_tokenizer_s_first(monkeypatch):
+    config = _config(layout="qwen", tokenizer__path="t.json")
+    asked = r1_zero.render(config, "1+1?", [("0+1?", "1")])
+    assert asked.endswith(
+        "<|im_start|>user\n0+1?<|im_end|>\n<|im_start|>assistant\n1<|im_end|>\n"
+        "<|im_start|>user\n1+1?<|im_end|>\n<|im_start|>assistant\n"
+    )
+    batch = r1_zero.encode(
+        _config(layout="qwen", grpo__max_prompt=300),
+        text_tokenizer.ByteTokenizer(),
+        [tasks.Prompt(3, "1+1?", "2")],
+    )
+    text = r1_zero.render(config, "1+1?")
+    assert batch.length_P.tolist() == [len(text)] and "User:" not in text
+    loaded = _speaking("<|im_end|>", "<|endoftext|>")
+    monkeypatch.setattr(assemble.text_load, "load", lambda path, vocab_size: loaded)
+    assert assemble.load_tokenizer(config) is loaded
+    loaded = _speaking("<|endoftext|>", "<|im_end|>")
+    with pytest.raises(ValueError, match=r"layout='qwen' ends .*'<\|im_end\|>', which is not the"):
+        assemble.load_tokenizer(config)
+    assert assemble.load_tokenizer(dataclasses.replace(config, layout=None)) is loaded
 
 
 # --- programs -----------------------------------------------------------------------------------
