@@ -69,9 +69,10 @@ def open_model(path: str | os.PathLike[str]) -> Model:
     path = pathlib.Path(path)
     if path.is_file():
         params, facts = weights.load_weights(path)
-        tokenizer = path.with_suffix(".model")
-        beside = {"tokenizer.model": tokenizer.read_bytes()} if tokenizer.is_file() else {}
-        return Model(hf_weights.InMemory(params), _config(facts), beside)
+        tokenizer, config = path.with_suffix(".model"), _config(facts)
+        is_there = tokenizer.is_file()
+        beside = files_of(text_load.load(tokenizer, config.vocab_size)) if is_there else {}
+        return Model(hf_weights.InMemory(params), config, beside)
     opened = folder.Folder(path)
     names = ("config.json", *hf_files.BESIDE)
     found = [path / THEIRS / name for name in names if (path / THEIRS / name).is_file()]

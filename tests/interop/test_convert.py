@@ -17,7 +17,8 @@ from r1_jax.core import build, trees
 from r1_jax.interop import convert, hf_weights
 from r1_jax.models import config as model_config
 from r1_jax.models import heads, transformer
-from r1_jax.text import tokenizer
+from r1_jax.text import hf_tokenizer, tokenizer
+from r1_jax.text import load as text_load
 from tests.interop import tiny
 from tests.models import parity
 from tests.models import tiny as models
@@ -57,6 +58,26 @@ def test_ours_to_theirs_to_ours_is_the_same_bit_for_bit(tmp_path):
     assert first["leaves"] == second["leaves"] and first["digest"] == second["digest"]
     assert first["config"] == second["config"]
     assert first["tokenizer_digest"] == second["tokenizer_digest"]
+
+
+def test_a_policy_with_a_tokenizer_of_theirs_goes_out_with_the_files_it_came_with(tmp_path):
+    """What fine-tuning leaves: one weights file, and one file that holds all of the tokenizer's."""
+    tiny.qwen2(tmp_path / "hf")
+    convert.from_hf(tmp_path / "hf", tmp_path / "ours")
+    opened = convert.open_model(tmp_path / "ours")
+    tokens = text_load.load(tmp_path / "hf", opened.config.vocab_size)
+    assert isinstance(tokens, hf_tokenizer.HuggingFaceTokenizer)
+    facts = folder.Folder(tmp_path / "ours").manifest
+    record = {name: facts[name] for name in ("commit", "config", "seed", "tokenizer_digest")}
+    params = models.params(opened.config)
+    weights.save_weights(tmp_path / "policy.safetensors", params, record)
+    (tmp_path / "policy.model").write_bytes(tokens.model)
+    convert.to_hf(convert.open_model(tmp_path / "policy.safetensors"), tmp_path / "out")
+    before, after = _files(tmp_path / "hf"), _files(tmp_path / "out")
+    assert before.keys() == after.keys()
+    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+        assert before[name] == after[name]
+    assert json.loads(after["config.json"])["eos_token_id"] == tiny.QWEN2["eos_token_id"]
 
 
 FAMILIES = {
