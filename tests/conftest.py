@@ -17,6 +17,10 @@ jax.config.update("jax_debug_key_reuse", True)
 
 
 def pytest_collection_modifyitems(items):
-    """Files that kill and restart whole runs come first: begun last, one worker would wait."""
+    """Files that kill and restart whole runs come first, then the last folders.
+
+    Those compile for long; begun last, one worker would wait for the other.
+    """
     killing = {item.path for item in items if item.get_closest_marker("kill")}
-    items.sort(key=lambda item: item.path not in killing)
+    place = {path: i for i, path in enumerate(dict.fromkeys(item.path for item in items))}
+    items.sort(key=lambda item: (item.path not in killing, -place[item.path]))
