@@ -42,7 +42,7 @@ quickstart: env
 	$(R1_JAX) report $(WORKDIR)
 
 test: env
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_FLAGS)
 
 lint: env
 	$(BIN)/ruff format --check .

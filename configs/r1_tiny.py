@@ -116,8 +116,9 @@ def _shorten(config):
         config[name].eval.num_problems = 8
         config[name].eval.num_problems_between = 8
         config[name].eval.num_samples = 4
-    for name in ("cold_start", "rejection_sampling", "preferences", "distillation"):
+    for name in ("cold_start", "rejection_sampling", "preferences"):
         config[name].num_prompts = 64
+    del config.distillation  # the student reads Dev3's data, as the paper's students do
     config.general_repeat = 2
     config.dev1.sft.epochs = config.student.sft.epochs = 1
     config.student.sft.batch_rows, config.student.sft.num_microbatches = 8, 1

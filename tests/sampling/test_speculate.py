@@ -67,7 +67,12 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+SLOW = ("deepseek, refilled",)  # to compile
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in CASES]
+)
 def test_completions_are_those_of_plain_decoding_token_for_token(case):
     model, options = CASES[case]
     plain = _generate(model, **options)
@@ -109,7 +114,10 @@ def _guesses(model, rollouts, key, **sampling):
     return np.pad(np.asarray(run(params)), ((0, 0), (2, 0)), constant_values=-1)
 
 
-@pytest.mark.parametrize("model", [QWEN, DEEPSEEK], ids=["qwen", "deepseek"])
+@pytest.mark.parametrize(
+    "model",
+    [pytest.param(QWEN, id="qwen"), pytest.param(DEEPSEEK, id="deepseek", marks=pytest.mark.slow)],
+)
 def test_guesses_are_those_of_whole_sequences_and_save_the_steps_that_they_should(model):
     """The layer's cache, and what it catches up with, are right: else it would guess otherwise."""
     options = {"temperature": 0.5}
