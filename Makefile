@@ -28,7 +28,7 @@ COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-ha
 help:
 	@echo 'make quickstart   environment, R1-Zero run on Countdown, report (SEED=0, WORKDIR=runs/quickstart)'
 	@echo 'make test         environment, test suite (PYTEST_FLAGS="-m slow" for others)'
-	@echo 'make lint         environment, ruff and pyright'
+	@echo 'make lint         environment, ruff, pyright, shellcheck'
 	@echo 'make base         environment, rebuilds the base model from nothing'
 	@echo 'make env          environment in .venv from the locked requirements'
 	@echo 'make lock         resolves setup.py into requirements/ (LOCK_FLAGS=--upgrade for newer versions)'
@@ -48,6 +48,7 @@ lint: env
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+	$(BIN)/shellcheck -x launch/*.sh .ci/run
 
 base: env
 	$(R1_JAX) pretrain --config=configs/base_countdown.py --workdir=runs/base

