@@ -108,9 +108,9 @@ def _standing(rows: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
     for what, key, interval in _ROWS:
         cells = []
         for row in rows:
-            value = "-" if row.get(key) is None else f"{row[key]:.3g}"
+            value = f"{row[key]:.3g}" if isinstance(row.get(key), float) else row.get(key)
             if interval and row.get(f"{interval}_low") is not None:
-                value += f" [{row[f'{interval}_low']:.3g}, {row[f'{interval}_high']:.3g}]"
+                value = f"{value} [{row[f'{interval}_low']:.3g}, {row[f'{interval}_high']:.3g}]"
             cells.append(value)
         table.append([what, *cells])
     return table

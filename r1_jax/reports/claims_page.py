@@ -1,8 +1,8 @@
 """CLAIMS.md and claims.html: every claim, the chain's models, and what is asked of the chain."""
 
-import math
 import os
 import pathlib
+import statistics
 
 from r1_jax.reports import claims, emergence, markup, page
 
@@ -52,9 +52,8 @@ def standing(arms: claims.Arms) -> list[list[str]]:
             if len(values) < len(measured):
                 row.append("-")
                 continue
-            mean = sum(values) / len(values)
-            square = sum((value - mean) ** 2 for value in values)
-            spread = math.sqrt(square / (len(values) - 1)) if len(values) > 1 else 0.0
+            mean = statistics.fmean(values)
+            spread = statistics.stdev(values) if len(values) > 1 else 0.0
             digits = 3 if mean < 2 else 1
             row.append(f"{mean:.{digits}f} ± {spread:.{digits}f}")
         rows.append(row)
@@ -91,7 +90,8 @@ def write(workdir: str | os.PathLike[str]) -> tuple[pathlib.Path, list[str]]:
         lines = ["| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows]]
         text += [f"# {title}", how, "\n".join(lines)]
         table = markup.table(head, rows, is_text=True)
-        body += [f"<h1>{title}</h1>", f'<p class="muted">{how}</p>']
+        level = "h2" if body else "h1"
+        body += [f"<{level}>{title}</{level}>", f'<p class="muted">{how}</p>']
         body.append(f'<div class="card">{table}</div>')
     emergence.replace(path, ("\n\n".join(text) + "\n").encode())
     html = page.document("claims", body)

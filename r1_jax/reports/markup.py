@@ -40,7 +40,7 @@ def marked(text: str) -> str:
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]], *, is_text: bool = False) -> str:
     """Returns a table; is_text: cells are words, to the left, instead of numbers."""
     kind = ' class="text"' if is_text else ""
-    top = "".join(f"<th>{escape(name)}</th>" for name in head)
+    top = "".join(f"<th{kind}>{escape(name)}</th>" for name in head)
     body = "".join(
         "<tr>" + "".join(f"<td{kind}>{escape(number(cell))}</td>" for cell in row) + "</tr>"
         for row in rows

@@ -40,7 +40,7 @@ table { border-collapse: collapse; font-size: 13.5px; font-variant-numeric: tabu
 th, td { padding: 5px 14px 5px 0; text-align: right; border-bottom: 1px solid var(--line);
   white-space: nowrap; }
 th { color: var(--muted); font-weight: 600; }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child, th.text { text-align: left; }
 td.text { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 .story { margin: 0 0 18px; }
 .story .question { background: var(--soft); border-radius: 6px; padding: 8px 12px; margin: 0 0 12px;
