@@ -9,9 +9,9 @@ from r1_jax.pipeline import r1
 
 _DOC = """
 Runs the whole road of DeepSeek-R1 in --workdir, a folder a stage: base, r1_zero, cold_start, dev1,
-dev2, rejection_sampling, dev3, preferences, reward_model, r1, student_base, distillation, student,
-student_rl, standing. Stages that are done are skipped and a killed one goes on where it stopped.
---from=STAGE begins there, --only=STAGE runs one; what they are made from must be done.
+dev2, rejection_sampling, dev3, preferences, reward_model, r1, student_base, student, student_rl,
+standing. Stages that are done are skipped and a killed one goes on where it stopped. --from=STAGE
+begins there, --only=STAGE runs one; what they are made from must be done.
 WORKDIR/report.html shows what there is.
 """
 

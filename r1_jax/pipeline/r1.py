@@ -36,11 +36,9 @@ class R1Config:
     reward_model: experiment.ExperimentConfig  # learnt from them, from Dev3 on
     r1: experiment.ExperimentConfig  # RL over all scenarios
     student_base: experiment.ExperimentConfig  # a smaller base
-    student: experiment.ExperimentConfig  # its fine-tuning: distillation
+    student: experiment.ExperimentConfig  # its fine-tuning on Dev3's data: distillation
     student_rl: experiment.ExperimentConfig  # RL on the same small base, for comparison
     cold_start_from: Literal["r1_zero", "base"] = "r1_zero"  # the base wants cold_start.examples
-    # More samples of Dev2 for the student; None: it reads Dev3's data, as the paper's students do.
-    distillation: selection.SelectionConfig | None = None
     general_repeat: int = 1  # times that the general requests stand in Dev3's data
     standing: logits.SamplingConfig = dataclasses.field(  # of the last table: the paper's (v1 3)
         default_factory=lambda: logits.SamplingConfig(temperature=0.6, top_p=0.95)
@@ -71,26 +69,11 @@ def stages(config: R1Config, workdir: pathlib.Path) -> list[stage.Stage]:
         general = dataclasses.replace(given.general_reward, path=str(weights.absolute()))
         return dataclasses.replace(given, general_reward=general)
 
-    def chosen(choice: selection.SelectionConfig, name: str):
-        return rejection_sampling.run(
-            start(config.dev2, out("dev2")),
-            choice,
-            workdir / name,
-            general=dataclasses.replace(config.r1.task, name="general"),
-            repeat=config.general_repeat,
-        )
-
     base_weights = base.weights_of(config.base, workdir / "base")
     small_weights = base.weights_of(config.student_base, workdir / "student_base")
     sources = {"r1_zero": out("r1_zero"), "base": base_weights}
     first_data = workdir / "cold_start" / cold_start.DATA
     second_data = workdir / "rejection_sampling" / cold_start.DATA
-    choice = config.distillation
-    lessons = "distillation" if choice else "rejection_sampling"
-    distillation = (
-        [stage.Stage(lessons, ("dev2",), lambda: chosen(choice, lessons))] if choice else []
-    )
-    student_data = workdir / lessons / cold_start.DATA
     pairs = workdir / "preferences" / preference_pairs.PAIRS
     reward_model = workdir / "reward_model" / reward_models.WEIGHTS
     models = {
@@ -125,7 +108,13 @@ def stages(config: R1Config, workdir: pathlib.Path) -> list[stage.Stage]:
         stage.Stage(
             "rejection_sampling",
             ("dev2",),
-            lambda: chosen(config.rejection_sampling, "rejection_sampling"),
+            lambda: rejection_sampling.run(
+                start(config.dev2, out("dev2")),
+                config.rejection_sampling,
+                workdir / "rejection_sampling",
+                general=dataclasses.replace(config.r1.task, name="general"),
+                repeat=config.general_repeat,
+            ),
         ),
         stage.Stage(
             "dev3",
@@ -154,13 +143,10 @@ def stages(config: R1Config, workdir: pathlib.Path) -> list[stage.Stage]:
         stage.Stage(
             "student_base", (), lambda: base.run(config.student_base, workdir / "student_base")
         ),
-        *distillation,
         stage.Stage(
             "student",
-            ("student_base", lessons),
-            lambda: sft.run(
-                start(config.student, small_weights), student_data, workdir / "student"
-            ),
+            ("student_base", "rejection_sampling"),
+            lambda: sft.run(start(config.student, small_weights), second_data, workdir / "student"),
         ),
         stage.Stage(
             "student_rl",

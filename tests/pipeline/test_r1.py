@@ -42,17 +42,7 @@ def test_both_fine_tunings_start_from_the_base_and_not_from_the_policy_before(co
     assert parents["dev3"] == {"base", "rejection_sampling"}
     assert parents["dev2"] == {"dev1"} and parents["r1"] == {"dev3", "reward_model"}
     assert parents["reward_model"] == {"dev3", "preferences"}
-
-
-def test_a_student_without_lessons_of_its_own_reads_dev3_s_data(config, tmp_path):
-    whole = build.build(r1.R1Config, r1_tiny.get_config())
-    parents = {one.name: one.parents for one in r1.stages(whole, tmp_path)}
-    assert parents["student"] == ("student_base", "distillation")
-    assert parents["distillation"] == ("dev2",)
-    assert config.distillation is None
-    parents = {one.name: one.parents for one in r1.stages(config, tmp_path)}
-    assert parents["student"] == ("student_base", "rejection_sampling")
-    assert "distillation" not in parents
+    assert parents["student"] == {"student_base", "rejection_sampling"}  # what Dev3 reads
 
 
 def test_cold_start_data_may_come_from_the_base_behind_examples(config, tmp_path):
@@ -73,8 +63,8 @@ def test_the_configuration_builds(variant):
 def test_there_are_as_many_problems_as_stages_ask_for(variant):
     config = build.build(r1.R1Config, r1_tiny.get_config(variant))
     assert config.preferences.num_prompts <= len(general.problems(0)["train"])
-    for choice in (config.cold_start, config.rejection_sampling, config.distillation):
-        assert choice is None or choice.num_prompts <= config.r1_zero.task.num_train
+    for choice in (config.cold_start, config.rejection_sampling):
+        assert choice.num_prompts <= config.r1_zero.task.num_train
 
 
 def test_a_stage_whose_parents_are_not_done_is_one_line(tmp_path, capsys):
