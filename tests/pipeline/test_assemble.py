@@ -13,7 +13,7 @@ import pytest
 
 from r1_jax.checkpoints import folder as weights_folder
 from r1_jax.checkpoints import weights
-from r1_jax.core import build, keys, trees
+from r1_jax.core import build, keys, trees, types
 from r1_jax.data import packing
 from r1_jax.data.tasks import task as tasks
 from r1_jax.interop import convert
@@ -24,7 +24,7 @@ from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
 from r1_jax.text import hf_tokenizer
 from r1_jax.text import tokenizer as text_tokenizer
-from r1_jax.training import by_length, losses, optim, supervised
+from r1_jax.training import by_length, losses, optim, rollout, supervised
 from tests.interop import tiny
 
 MODEL = {
@@ -451,3 +451,40 @@ def test_a_teacher_of_another_size_scores_as_the_reference(folder):
         ours_BT = programs.logps(stage.state.params, rows)
     np.testing.assert_allclose(found_BT, expected_BT, rtol=1e-4, atol=1e-5)
     assert np.abs(np.asarray(ours_BT) - np.asarray(found_BT)).max() > 0.05
+
+
+def test_replay_routing_trains_tokens_with_the_experts_that_the_sampler_chose(folder):
+    routed = {"num_routed": 4, "num_chosen": 2, "dim": 8, "first_dense": 0, "scoring": "softmax",
+              "num_groups": 1, "groups_kept": 1}  # fmt: skip
+    config = _config(
+        base="", tokenizer__path=str(folder / "base.model"), model__experts=routed,
+        grpo={"num_minibatches": 1, "prompts_per_rollout": 8, "group_size": 2, "max_prompt": 4,
+              "max_response": 4, "kl_coef": 0.0, "replay_routing": True},
+    )  # fmt: skip
+    stage = assemble.setup(config, 1)
+    programs = assemble.make_programs(config, stage.mesh, stage.tokens, stage.tx, stage.shardings)
+    wider = jax.tree.map(lambda x: 8 * x, stage.state.params)  # so that experts differ
+    prompts = types.PromptBatch(
+        np.arange(32, dtype=np.int32).reshape(8, 4) + 9,
+        np.full(8, 4, np.int32),
+        np.arange(8, dtype=np.int32),
+    )
+    with meshes.activate(stage.mesh):
+        rollouts = place.to_host(programs.generate(wider, prompts, jax.random.key(0), 0, 4))
+        assert rollouts.chosen_BTLX is not None
+        elsewhere = np.roll(rollouts.chosen_BTLX, 1, axis=0)  # what other rows chose
+        assert (elsewhere != rollouts.chosen_BTLX).mean() > 0.3
+
+        def gap_when_trained_with(chosen_BTLX):
+            scores = types.Scores(
+                np.arange(16, dtype=np.float32), {}, np.zeros(16), np.ones(16, bool)
+            )
+            of_them = dataclasses.replace(rollouts, chosen_BTLX=chosen_BTLX)
+            batch, _ = rollout.policy_batch(config.grpo, of_them, scores, None, None, 4)
+            state = dataclasses.replace(stage.state, params=wider)
+            return float(
+                programs.update(jax.tree.map(jnp.copy, state), batch, np.arange(16))[1]["gap"]
+            )
+
+        assert gap_when_trained_with(rollouts.chosen_BTLX) < 1e-4
+        assert gap_when_trained_with(elsewhere) > 0.01
