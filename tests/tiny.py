@@ -6,7 +6,6 @@ token, which also stands in prompts: a mask guessed from a token's value shows a
 
 import dataclasses
 import functools
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -200,14 +199,14 @@ def run(
 ) -> Run:
     """grpo.train on the table policy, by SGD. `patch` first. jit=False also fills Run.shapes.
 
-    of_ppo: PPOConfig, for ppo.train with a table critic.
+    of_ppo: PPOConfig, for PPO with a table critic.
     """
     tx = optax.sgd(learning_rate)
     done, next_uid, params = Run(), 0, initial_table()
     update = make_update(config, tx, done.shapes, of_ppo)
     if jit:
         update = jitted_update(config, learning_rate, of_ppo)
-    state, train = train_state.create(params, tx), grpo.train
+    state, make_batch = train_state.create(params, tx), grpo.group_batch
     if of_ppo is not None:
         made = make_critic(config, of_ppo)
 
@@ -216,7 +215,7 @@ def run(
             return made.values(params, rollouts)
 
         state = with_critic(state, of_ppo)
-        train = partial(ppo.train, critic=made._replace(values=said))
+        make_batch = ppo.make_batch(made._replace(values=said))
 
     def next_prompts():
         nonlocal next_uid
@@ -272,7 +271,7 @@ def run(
         lambda params, step: done.calls.append(("evaluate", step)),
         save,
     )
-    done.state = train(
+    done.state = grpo.train(
         config,
         state,
         params if config.kl_coef else None,
@@ -280,6 +279,7 @@ def run(
         hooks,
         seed=seed,
         clock=metrics_clock.Clock(),
+        make_batch=make_batch,
     )
     return done
 

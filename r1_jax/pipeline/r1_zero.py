@@ -214,10 +214,10 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
         bar.note("pre-flight: " + ", ".join(f"{k} {v:.3g}" for k, v in host["preflight"].items()))
         if latest is None and host["preflight"]["pass_rate"] <= diagnostics.ALMOST_NONE:
             bar.note("pre-flight: almost no right answer to learn from; format alone may be learnt")
-        train = grpo.train
+        make_batch = grpo.group_batch
         if config.ppo is not None:
-            train = partial(ppo.train, critic=assemble.make_critic(config, stage.mesh))
-        train(
+            make_batch = ppo.make_batch(assemble.make_critic(config, stage.mesh))
+        grpo.train(
             cfg,
             state,
             reference,
@@ -225,6 +225,7 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
             grpo.Hooks(next_prompts, score, log_row, evaluate, save),
             seed=seed,
             clock=clock,
+            make_batch=make_batch,
         )
         checkpoints.wait()
         write_manifest()

@@ -41,6 +41,23 @@ class Hooks(NamedTuple):
     save: Callable[[Any, Any], None]  # (state, reference)
 
 
+class Learning(NamedTuple):
+    """What an update is made of."""
+
+    finished: rollout.Scored
+    batch: Any  # what programs.update takes
+    facts: dict[str, Any]  # for the log
+
+
+def group_batch(config, state, rollouts, scored, reference_logps, old_logps, limit) -> Learning:
+    """GRPO's rows: a completion is worth what it is better than its group."""
+    finished = scored()  # graded while the device scored
+    batch, facts = rollout.policy_batch(
+        config, rollouts, finished.scores, reference_logps, old_logps, limit
+    )
+    return Learning(finished, batch, facts)
+
+
 def train(
     config: switches.GRPOConfig,
     state: train_state.TrainState,
@@ -50,11 +67,13 @@ def train(
     *,
     seed: int,
     clock: metrics_clock.Clock,
+    make_batch: Callable[..., Learning] = group_batch,
 ) -> train_state.TrainState:
     """Runs updates state.step..num_steps and returns the last state.
 
-    reference: parameters of the reference policy, None when kl_coef is 0. Raises GapError when
-    the sampler-learner gap leaves gap_bound.
+    reference: parameters of the reference policy, None when kl_coef is 0. make_batch: PPO's is
+    ppo.make_batch, beside a state and an update of its own. Raises GapError when the
+    sampler-learner gap leaves gap_bound.
     """
     root = keys.root(seed)
     step = int(state.step)
@@ -72,9 +91,8 @@ def train(
                 reference_logps = programs.reference_logps(reference, rollouts)
             if config.importance_cap:
                 old_logps = programs.logps(state.params, rollouts)
-            finished = scored()  # graded while the device scored
-            batch, facts = rollout.policy_batch(
-                config, rollouts, finished.scores, reference_logps, old_logps, limit
+            finished, batch, facts = make_batch(
+                config, state, rollouts, scored, reference_logps, old_logps, limit
             )
             jax.block_until_ready((reference_logps, old_logps))  # or the update's clock counts it
         with clock.phase("update"):

@@ -1,4 +1,4 @@
-"""PPO's loop: GRPO's, but a critic says what each token was worth. One page.
+"""What PPO changes in GRPO's loop: a critic says what each token was worth.
 
 Proximal policy optimisation (arXiv:1707.06347) as RLHF runs it, the comparison of DeepSeek-R1's
 revised A.3. Rollouts, rewards, minibatches, reference and what is logged are those of grpo.train.
@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-from r1_jax.core import keys, types
-from r1_jax.metrics import clock as metrics_clock
+from r1_jax.core import types
 from r1_jax.sharding import place
-from r1_jax.training import actor_critic, grpo, rollout, switches
+from r1_jax.training import grpo, rollout
 
 
 class Critic(NamedTuple):
@@ -22,56 +21,21 @@ class Critic(NamedTuple):
     batch: Callable[..., tuple[types.ActorCriticBatch, dict[str, jax.Array]]]  # actor_critic's
 
 
-def train(
-    config: switches.GRPOConfig,
-    state: actor_critic.State,
-    reference: Any,
-    programs: grpo.Programs,
-    hooks: grpo.Hooks,
-    *,
-    critic: Critic,
-    seed: int,
-    clock: metrics_clock.Clock,
-) -> actor_critic.State:
-    """Runs updates state.step..num_steps of policy and critic and returns the last state.
+def make_batch(critic: Critic):
+    """grpo.train's make_batch for PPO: a token is worth more or less than the critic expected.
 
-    programs.update: of actor_critic.make_update. All else is as in grpo.train.
+    The state is an actor_critic.State and the update one of actor_critic.make_update.
     """
-    root = keys.root(seed)
-    step = int(state.step)
-    if reference is not None and config.reference_every:
-        programs.mix(reference, state.params)  # compiled now: no later step waits for it
-    while step < config.num_steps:
-        hooks.evaluate(state.params, step)
-        limit = config.response_limit(step)
-        rollouts, scored = rollout.sample_and_score(
-            config, state, programs, hooks, root=root, step=step, limit=limit, clock=clock
+
+    def batch(config, state, rollouts, scored, reference_logps, old_logps, limit) -> grpo.Learning:
+        values = critic.values(state.critic.params, rollouts)  # before any update, as GAE asks
+        finished = scored()  # graded while the device scored
+        reward_B, include_B = rollout.shaped_reward(config, rollouts, finished.scores, limit)
+        rows, of_critic = critic.batch(
+            rollouts, reward_B, include_B, values, reference_logps, old_logps
         )
-        with clock.phase("reference"):
-            reference_logps = old_logps = None
-            if reference is not None:
-                reference_logps = programs.reference_logps(reference, rollouts)
-            if config.importance_cap:
-                old_logps = programs.logps(state.params, rollouts)
-            values = critic.values(state.critic.params, rollouts)  # before any update, as GAE asks
-            finished = scored()  # graded while the device scored
-            reward_B, include_B = rollout.shaped_reward(config, rollouts, finished.scores, limit)
-            batch, of_critic = critic.batch(
-                rollouts, reward_B, include_B, values, reference_logps, old_logps
-            )
-            facts = rollout.facts(config, rollouts, finished.scores, limit)
-            facts |= {name: float(x) for name, x in place.to_host(of_critic).items()}
-        with clock.phase("update"):
-            state, row = rollout.learn(
-                config, state, programs.update, batch, finished.samples, root=root, step=step
-            )
-        row |= facts | finished.facts | clock.lap()
-        hooks.log(step, row, finished.samples)
-        grpo.check_gap(config, step, row["gap/sampler_learner_max"])
-        before, step = step, int(state.step)
-        every = config.reference_every
-        if reference is not None and every and step // every > before // every:
-            reference = programs.mix(reference, state.params)
-        hooks.save(state, reference)
-    hooks.evaluate(state.params, step)
-    return state
+        facts = rollout.facts(config, rollouts, finished.scores, limit)
+        facts |= {name: float(x) for name, x in place.to_host(of_critic).items()}
+        return grpo.Learning(finished, rows, facts)
+
+    return batch
