@@ -26,6 +26,10 @@ _STEP = re.compile(r"step_(\d{8,})")
 _HALF_WRITTEN = re.compile(r"step_\d{8,}(\.orbax-checkpoint-tmp.*|\.deleting)")
 
 
+class DamagedError(ValueError):
+    """A checkpoint is not what was saved."""
+
+
 class SaveError(OSError):
     """A checkpoint could not be written; earlier ones are intact, the run must not go on."""
 
@@ -163,8 +167,8 @@ class Store:
 
         like: pytree of jax.Arrays or of jax.ShapeDtypeStructs with a sharding: the structure,
         shapes and dtypes that the checkpoint must have, and where its arrays shall live (on any
-        mesh). Raises ValueError, naming the path and the way out, when the checkpoint is absent,
-        of another shape, damaged, or not what its digest says.
+        mesh). Raises ValueError, naming the path and the way out, when the checkpoint is absent or
+        of another shape, DamagedError when it cannot be read or is not what its digest says.
         """
         complete = self.steps()
         path = self.path(step)
@@ -178,32 +182,59 @@ class Store:
             else "no older checkpoint is left: start again in another directory"
         )
         if not (path / "commit_success.txt").is_file():  # orbax itself does not look
-            raise ValueError(f"{path} is damaged: its commit_success.txt is missing; {way_out}")
+            raise DamagedError(f"{path} is damaged: its commit_success.txt is missing; {way_out}")
         record = self._read(path, way_out, record=ocp.args.JsonRestore())["record"]
         if not isinstance(record, dict) or not {"leaves", "digest", "host_state"} <= record.keys():
-            raise ValueError(f"{path} is damaged: its record is incomplete; {way_out}")
+            raise DamagedError(f"{path} is damaged: its record is incomplete; {way_out}")
         _check_leaves(path, record["leaves"], _leaves(like))
         target = [jax.tree.map(_abstract, like)]
         how = ocp.args.PyTreeRestore(target, ocp.checkpoint_utils.construct_restore_args(target))
         [arrays] = self._read(path, way_out, arrays=how)["arrays"]
         digest = _digest(arrays)
         if digest != record["digest"]:
-            raise ValueError(
+            raise DamagedError(
                 f"{path} is damaged: its arrays have digest {digest}, saved was "
                 f"{record['digest']}; {way_out}"
             )
         return arrays, record["host_state"]
+
+    def restore_newest(self, like: Any) -> tuple[int, Any, dict[str, Any]] | None:
+        """(step, arrays, host_state) of the newest checkpoint that is sound, None without any.
+
+        A damaged one is said to be so and set aside as step_*.damaged, once an older one has been
+        read in its place. Raises as `restore` does; DamagedError when none is sound.
+        """
+        damaged: list[DamagedError] = []
+        steps = self.steps()
+        for step in reversed(steps):
+            try:
+                arrays, host_state = self.restore(step, like)
+            except DamagedError as error:
+                logging.error("%s", error)
+                damaged.append(error)
+                continue
+            if damaged:
+                logging.error("%s is sound and taken in its place", self.path(step))
+            if not self._read_only and jax.process_index() == 0:
+                for newer in steps[steps.index(step) + 1 :]:
+                    aside = self.path(newer).with_suffix(".damaged")
+                    shutil.rmtree(aside, ignore_errors=True)
+                    self.path(newer).rename(aside)
+            return step, arrays, host_state
+        if damaged:
+            raise damaged[0]
+        return None
 
     def path(self, step: int) -> pathlib.Path:
         """Where the checkpoint of `step` lies, or would lie."""
         return self._directory / f"step_{step:08d}"
 
     def _read(self, path: pathlib.Path, way_out: str, **args: Any) -> Any:
-        """The items of `args` from `path`; whatever goes wrong is a ValueError."""
+        """The items of `args` from `path`; whatever goes wrong is a DamagedError."""
         try:
             return self._orbax.restore(path, args=ocp.args.Composite(**args))
         except Exception as error:  # orbax, tensorstore and json each have their own kinds
-            raise ValueError(f"{path} cannot be read: {_first_line(error)}; {way_out}") from error
+            raise DamagedError(f"{path} cannot be read: {_first_line(error)}; {way_out}") from error
 
     def _failed(self, error: Exception) -> SaveError:
         """Frees what the failed save has written; the error for this and every later call."""

@@ -260,6 +260,40 @@ def test_a_damaged_checkpoint_is_an_error_with_a_way_out(tmp_path, damage):
         np.testing.assert_array_equal(checkpoints.restore(1, {"x": noise})[0]["x"], noise)
 
 
+@pytest.mark.parametrize("damage", [_flip, _record_cut])
+def test_a_damaged_newest_is_said_to_be_so_and_the_one_before_taken(tmp_path, damage, caplog):
+    noise = jnp.asarray(np.random.default_rng(0).normal(size=5000), jnp.float32)
+    with store.Store(tmp_path) as checkpoints:
+        assert checkpoints.restore_newest({"x": noise}) is None
+        for step in (1, 2):
+            checkpoints.save(step, {"x": noise * step}, {"step": step})
+        checkpoints.wait()
+        damage(tmp_path / "step_00000002")
+        with store.Store(tmp_path, read_only=True) as reader:
+            assert reader.restore_newest({"x": noise})[0] == 1
+        assert checkpoints.steps() == [1, 2]
+        caplog.clear()
+        step, arrays, host = checkpoints.restore_newest({"x": noise})
+        assert (step, host) == (1, {"step": 1})
+        np.testing.assert_array_equal(arrays["x"], noise)
+        assert "step_00000002" in caplog.messages[0] and "00001 is sound and taken" in caplog.text
+        assert checkpoints.steps() == [1] and (tmp_path / "step_00000002.damaged").is_dir()
+        checkpoints.save(2, {"x": noise}, {})  # the run comes by there again
+
+
+def test_no_sound_checkpoint_and_another_model_s_are_errors(tmp_path):
+    noise = jnp.asarray(np.random.default_rng(0).normal(size=5000), jnp.float32)
+    with store.Store(tmp_path) as checkpoints:
+        checkpoints.save(1, {"x": noise}, {})
+        with pytest.raises(ValueError, match="has no y") as other:
+            checkpoints.restore_newest({"y": noise})
+        assert not isinstance(other.value, store.DamagedError)
+        _flip(tmp_path / "step_00000001")
+        with pytest.raises(store.DamagedError, match="no older checkpoint is left"):
+            checkpoints.restore_newest({"x": noise})
+        assert checkpoints.steps() == [1]
+
+
 def test_a_lone_array_is_a_tree_too(tmp_path):
     with store.Store(tmp_path) as checkpoints:
         checkpoints.save(1, jnp.arange(5), {})
