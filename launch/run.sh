@@ -7,8 +7,8 @@ source launch/slice.sh
 usage 'usage: launch/run.sh SLICE --zone=ZONE [--project=P] -- COMMAND...
   COMMAND runs in the folder of the code, in its environment. A broken connection does not end it;
   Ctrl-C ends the showing alone: launch/stop.sh SLICE ends the run. Exit status: 0 when all hosts
-  ended well; else that of the first host that did not, 75 and 76 (start again) only where no host
-  had another; 69 when hosts cannot be reached.'
+  ended well; else that of the first host that did not, 75, 76, 134, 137 (start again) only where no
+  host had another; 69 when hosts cannot be reached.'
 read_slice "$@"
 need_command
 
@@ -45,8 +45,8 @@ while read -r word code; do
     *) continue ;; # what gcloud says of its connection
   esac
   case $worst/$code in
-    */0 | 75/76 | 76/75) ;;
-    0/* | 75/* | 76/*) worst=$code ;;
+    */0 | */75 | */76 | */134 | */137) ((worst)) || worst=$code ;; # start again
+    0/* | 75/* | 76/* | 134/* | 137/*) worst=$code ;;
   esac
 done <<<"$found"
 ((worst == 0)) || echo "$SLICE: hosts ended with" \

@@ -7,10 +7,10 @@ source launch/slice.sh
 
 usage 'usage: launch/watch.sh SLICE --zone=ZONE --type=TYPE [--runtime=IMAGE] [--project=P] [--spot]
        [--restarts=100] -- COMMAND...
-  Starts again after exit status 75 (preempted, saved), 76 (another host is lost), 69 (hosts out of
-  reach), and whenever the slice is gone. Any other status on a slice that stands is the program'"'"'s
-  own, and ends the watch with it. COMMAND must go on where it stopped, with --workdir on a disk or
-  bucket that outlives the slice.'
+  Starts again after exit status 75 (preempted, saved), 76 (another host is lost), 134 (host 0 is),
+  137 (killed), 69 (hosts out of reach), and whenever the slice is gone. Any other status on a slice
+  that stands is of the program itself, and ends the watch with it. COMMAND must go on where it
+  stopped, with --workdir on a disk or bucket that outlives the slice.'
 read_slice "$@"
 need_type
 need_command
@@ -29,7 +29,7 @@ for ((start = 0; start <= RESTARTS; start++)); do
   ((code)) || exit 0
   now=$(state)
   case $code in
-    69 | 75 | 76) ;;
+    69 | 75 | 76 | 134 | 137) ;;
     *) [[ $now != ACTIVE ]] || exit "$code" ;;
   esac
   echo "$SLICE: ended with $code, slice is $now; restart $((start + 1)) of $RESTARTS" >&2

@@ -1,10 +1,10 @@
 """One process of tests/test_resume.py: runs R1-Zero, and may kill itself inside a phase.
 
-    python -m tests.resume_child WORKDIR SHARED [PHASE STEP [ppo]]
+    python -m tests.resume_child WORKDIR SHARED [PHASE STEP [grpo|ppo [SIGKILL|SIGTERM]]]
 
-SHARED holds the tokenizer, the problems and the compilation cache. PHASE is rollout, score, update
-or save; the process sends itself SIGKILL while that phase of the rollout, update or save of STEP
-is under way: after the device program was dispatched and before anybody has seen its result, or
+SHARED holds the tokenizer, the problems and the compilation cache. PHASE is rollout, score, update,
+eval or save; the process sends itself SIGKILL, or the signal named, while that phase of STEP is
+under way: after the device program was dispatched and before anybody has seen its result, or
 between two writes of a checkpoint. With the word ppo, a critic takes the groups' place.
 """
 
@@ -14,6 +14,7 @@ import sys
 
 import jax
 
+from r1_jax.cli import running
 from r1_jax.core import build
 from r1_jax.pipeline import assemble, experiment, r1_zero
 from r1_jax.pipeline import score as scoring
@@ -55,12 +56,12 @@ def config(shared: str, loop: str = "grpo") -> experiment.ExperimentConfig:
     return build.build(experiment.ExperimentConfig, mapping)
 
 
-def _kill() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _die_in(phase: str, at: int) -> None:
+def die_in(phase: str, at: int, by: signal.Signals) -> None:
     """Patches the one place where `phase` is under way."""
+
+    def _kill():
+        os.kill(os.getpid(), by)
+
     if phase == "save":
         from orbax.checkpoint._src.serialization import serialization
 
@@ -91,6 +92,16 @@ def _die_in(phase: str, at: int) -> None:
 
         scoring.Scorer.start = started
         return
+    if phase == "eval":
+        judge = scoring.Scorer.judge
+
+        def judged(self, prompts, rollouts, step):
+            if step == at:
+                _kill()
+            return judge(self, prompts, rollouts, step)
+
+        scoring.Scorer.judge = judged
+        return
     make_programs = assemble.make_programs
 
     def programs(*args):
@@ -116,15 +127,24 @@ def _die_in(phase: str, at: int) -> None:
     assemble.make_programs = programs
 
 
-def main(workdir: str, shared: str, phase: str = "", at: str = "0", loop: str = "grpo") -> None:
+def main(
+    workdir: str,
+    shared: str,
+    phase: str = "",
+    at: str = "0",
+    loop: str = "grpo",
+    by: str = "SIGKILL",
+) -> None:
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", 2)
     jax.config.update("jax_compilation_cache_dir", f"{shared}/cache")
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     if phase:
-        _die_in(phase, int(at))
-    sys.stdout.write("done\n" if r1_zero.run(config(shared, loop), workdir) else "was done\n")
+        die_in(phase, int(at), signal.Signals[by])
+    with running.guarded():
+        is_news = r1_zero.run(config(shared, loop), workdir)
+    sys.stdout.write("done\n" if is_news else "was done\n")
 
 
 if __name__ == "__main__":

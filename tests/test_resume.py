@@ -12,6 +12,7 @@ import sys
 
 import pytest
 
+from r1_jax.core import interrupt
 from r1_jax.pipeline import base
 from tests import resume_child
 
@@ -121,6 +122,25 @@ def test_killed_and_started_again_a_run_is_bit_identical_to_the_uninterrupted_on
     assert _result(workdir) == _result(whole)
     assert _compilations(workdir)[resumed_from // 2 + 1 :] == [0] * (5 - resumed_from // 2)
     assert _start(workdir, shared).stdout == "was done\n"
+
+
+@pytest.mark.kill
+def test_a_run_told_to_end_in_any_phase_saves_and_goes_on_to_the_bit(whole, shared):
+    """SIGTERM, again and again, at steps without a checkpoint of their own."""
+    workdir = shared / "told"
+    for phase, at, kept in (
+        ("update", 0, 2),
+        ("score", 2, 2),
+        ("rollout", 10, 10),
+        ("eval", 12, 12),
+    ):
+        told = _start(workdir, shared, phase, at, "grpo", "SIGTERM")
+        assert told.returncode == interrupt.EXIT_CODE, told.stderr
+        assert "SIGTERM: this run saves" in told.stderr
+        assert f"interrupted: step {kept} of 12 is kept" in told.stderr.splitlines()[-1]
+        assert max((workdir / "checkpoints").iterdir()).name == f"step_{kept:08d}"
+    assert _start(workdir, shared).stdout == "done\n"
+    assert _result(workdir) == _result(whole)
 
 
 # --- with a critic ------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import pathlib
 
 from absl import flags
 
-from r1_jax.cli import flagset
+from r1_jax.cli import flagset, running
 from r1_jax.pipeline import r1
 
 _DOC = """
@@ -28,13 +28,14 @@ def main(argv):
 
     workdir = pathlib.Path(values.workdir)
     try:
-        stage.run(
-            r1.stages(parsed.config, workdir),
-            workdir,
-            first=values["from"].value,
-            only=values.only,
-            say=lambda line: print(line, flush=True),
-        )
+        with running.guarded():
+            stage.run(
+                r1.stages(parsed.config, workdir),
+                workdir,
+                first=values["from"].value,
+                only=values.only,
+                say=lambda line: print(line, flush=True),
+            )
         report = chain.write(workdir)
     except (OSError, ValueError, grpo.GapError) as error:
         flagset.fail(error)

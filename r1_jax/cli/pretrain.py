@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from r1_jax.cli import flagset
+from r1_jax.cli import flagset, running
 from r1_jax.pipeline import experiment
 
 _DOC = """
@@ -25,7 +25,8 @@ def main(argv):
     from r1_jax.pipeline import base
 
     try:
-        path = base.run(parsed.config, parsed.values.workdir)
+        with running.guarded():
+            path = base.run(parsed.config, parsed.values.workdir)
     except (OSError, ValueError) as error:
         flagset.fail(error)
     print(f"base: {path}")

@@ -5,7 +5,7 @@ import pathlib
 
 from absl import flags
 
-from r1_jax.cli import flagset
+from r1_jax.cli import flagset, running
 from r1_jax.pipeline import experiment
 
 _DOC = """
@@ -38,7 +38,8 @@ def main(argv):
             by = judge.named(better=values.judge)
             stats = preference_data.collect(parsed.config, values.candidates, by, values.data)
             print(f"{values.data}: {json.dumps(stats['counts'])}")
-        path = reward_models.run(parsed.config, values.workdir, values.data)
+        with running.guarded():
+            path = reward_models.run(parsed.config, values.workdir, values.data)
     except (OSError, ValueError) as error:
         flagset.fail(error)
     print(f"reward model: {path}")

@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from r1_jax.cli import flagset
+from r1_jax.cli import flagset, running
 from r1_jax.pipeline import experiment
 
 _DOC = """
@@ -37,7 +37,8 @@ def main(argv):
     from r1_jax.pipeline import sft
 
     try:
-        path = sft.run(parsed.config, parsed.values.data, parsed.values.workdir)
+        with running.guarded():
+            path = sft.run(parsed.config, parsed.values.data, parsed.values.workdir)
     except (OSError, ValueError) as error:
         flagset.fail(error)
     print(f"policy: {path}")

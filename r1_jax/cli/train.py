@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from r1_jax.cli import flagset
+from r1_jax.cli import flagset, running
 from r1_jax.pipeline import experiment
 
 _DOC = """
@@ -21,7 +21,8 @@ def main(argv):
     from r1_jax.training import grpo
 
     try:
-        is_news = r1_zero.run(parsed.config, parsed.values.workdir)
+        with running.guarded():
+            is_news = r1_zero.run(parsed.config, parsed.values.workdir)
     except (OSError, ValueError, grpo.GapError) as error:
         flagset.fail(error)
     if not is_news:

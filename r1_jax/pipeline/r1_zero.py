@@ -12,7 +12,7 @@ import numpy as np
 from absl import logging
 
 from r1_jax.checkpoints import manifest, store
-from r1_jax.core import build, keys, types
+from r1_jax.core import build, interrupt, keys, types
 from r1_jax.data.tasks import load
 from r1_jax.data.tasks import task as tasks
 from r1_jax.evaluation import run as evaluation
@@ -63,7 +63,6 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
         parents = parents | {"teacher": digest}
     elif cfg.kl_coef:
         reference = jax.tree.map(lambda x: x.copy(), state.params)
-    latest = checkpoints.latest_step()
     host = {
         "batches": prompts.state(),
         "seconds": {},
@@ -72,9 +71,9 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
         "tokenizer": base64.b64encode(stage.tokens.model).decode(),
         **adapters.left_out(stage.frozen, stage.parents),
     }
-    if latest is not None:
-        like = {"state": state} | ({"reference": reference} if config.keeps_reference else {})
-        arrays, host = checkpoints.restore(latest, like)
+    latest = None
+    if found := checkpoints.restore_newest(_arrays(config, state, reference)):
+        latest, arrays, host = found
         folders.same_source(checkpoints.path(latest), host, config, stage.tokens)
         adapters.same_base(checkpoints.path(latest), host, stage.frozen, stage.parents)
         state, reference = arrays["state"], arrays.get("reference", reference)
@@ -107,6 +106,23 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
     )
     score = general_reward.add(config, scorer.start, task, stage.tokens, stage.mesh)
     root = keys.root(seed)
+    # What stood when the last updates were done: an interrupted run saves this and nothing later.
+    whole = {"arrays": _arrays(config, state, reference), "batches": prompts.state()}
+
+    def leave_if_asked():
+        if interrupt.is_asked():
+            raise interrupt.Interrupted
+
+    def graded(*args):
+        leave_if_asked()
+        wait = score(*args)
+
+        def finish():
+            scored = wait()
+            leave_if_asked()
+            return scored
+
+        return finish
 
     to_batch = partial(encode, config, stage.tokens)
     sample = compiled.generate
@@ -114,7 +130,7 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
         sample = assemble.make_generate(
             config, stage.mesh, stage.tokens, config.eval.num_samples, frozen=stage.frozen
         )
-    held_out = evaluator(config, task, sample, scorer, to_batch)
+    held_out = evaluator(config, task, sample, scorer, to_batch, leave_if_asked)
 
     def next_prompts():
         problems = next(prompts)
@@ -178,6 +194,7 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
             is_end = step == 0 or step >= cfg.num_steps
             every = config.eval.every
             crossed = every and step // every > (step - cfg.updates_per_rollout) // every
+            leave_if_asked()
             if not (is_end or crossed):
                 return
             with clock.phase("eval"):
@@ -196,17 +213,24 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
                 bar.note(f"step {step}: {doubt}")
 
         def save(state, reference):
+            whole.update(arrays=_arrays(config, state, reference), batches=prompts.state())
             step, every = int(state.step), config.checkpoint.every
             crossed = every and step // every > (step - cfg.updates_per_rollout) // every
-            if not (crossed or step >= cfg.num_steps):
-                return
+            if crossed or step >= cfg.num_steps:
+                write_checkpoint(step)
+
+        def write_checkpoint(step):
             with clock.phase("save"):
-                arrays = {"state": state} | (
-                    {"reference": reference} if config.keeps_reference else {}
-                )
-                host.update(batches=prompts.state(), seconds=clock.totals())
-                checkpoints.save(step, arrays, host)
+                host.update(batches=whole["batches"], seconds=clock.totals())
+                checkpoints.save(step, whole["arrays"], host)
             write_manifest()
+
+        def save_interrupted() -> str:
+            step = int(whole["arrays"]["state"].step)
+            if step > max(first_step, checkpoints.latest_step() or 0):
+                write_checkpoint(step)
+                checkpoints.wait()
+            return f"step {step} of {cfg.num_steps} is kept in {workdir}"
 
         write_manifest()
         if equipped.level is not None:
@@ -217,19 +241,28 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
         make_batch = grpo.group_batch
         if config.ppo is not None:
             make_batch = ppo.make_batch(assemble.make_critic(config, stage.mesh))
-        grpo.train(
-            cfg,
-            state,
-            reference,
-            compiled,
-            grpo.Hooks(next_prompts, score, log_row, evaluate, save),
-            seed=seed,
-            clock=clock,
-            make_batch=make_batch,
-        )
+        hooks = grpo.Hooks(next_prompts, graded, log_row, evaluate, save)
+        try:
+            grpo.train(
+                cfg,
+                state,
+                reference,
+                compiled,
+                hooks,
+                seed=seed,
+                clock=clock,
+                make_batch=make_batch,
+            )
+        except interrupt.Interrupted:
+            raise interrupt.Interrupted(save_interrupted()) from None
         checkpoints.wait()
         write_manifest()
     return True
+
+
+def _arrays(config, state, reference) -> dict[str, Any]:
+    """What a checkpoint holds."""
+    return {"state": state} | ({"reference": reference} if config.keeps_reference else {})
 
 
 def render(
@@ -260,10 +293,10 @@ def longest_questions(problems: Sequence[tasks.Prompt], num: int = 64) -> list[t
     return sorted(problems, key=lambda problem: len(problem.question))[-num:]
 
 
-def evaluator(config, task, generate, scorer, to_batch):
+def evaluator(config, task, generate, scorer, to_batch, before_batch=lambda: None):
     """held_out(params, step, key, is_end) -> (row, samples) on the task's held-out problems.
 
-    generate: draws eval.num_samples a prompt.
+    generate: draws eval.num_samples a prompt. before_batch: called before each; may raise.
     """
     cfg, size = config.eval, config.grpo.prompts_per_rollout
     problems = task.splits[cfg.split]
@@ -277,6 +310,7 @@ def evaluator(config, task, generate, scorer, to_batch):
         num = cfg.num_problems if is_end else min(cfg.num_problems_between, cfg.num_problems)
 
         def sample(batch):
+            before_batch()
             padded = list(batch) + [batch[0]] * (size - len(batch))  # one shape, one program
             limit = config.grpo.response_limit(step)
             rollouts = place.to_host(generate(params, to_batch(padded), key, step, limit))

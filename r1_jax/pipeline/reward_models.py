@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from r1_jax.checkpoints import atomic, manifest, store, weights
-from r1_jax.core import build
+from r1_jax.core import build, interrupt
 from r1_jax.evaluation import pass_at_k
 from r1_jax.metrics import clock as metrics_clock
 from r1_jax.metrics import log as metrics_log
@@ -65,9 +65,8 @@ def run(
         tx = optim.make_optimizer(cfg.optim, num_steps)
         state, shardings = assemble.make_state(params, tx, mesh)
         host: dict[str, Any] = {"data": data_digest, "seconds": {}}
-        latest = checkpoints.latest_step()
-        if latest is not None:
-            state, host = checkpoints.restore(latest, state)
+        if saved := checkpoints.restore_newest(state):
+            latest, state, host = saved
             _same_data(checkpoints.path(latest), host["data"], data_digest)
         first_step = int(state.step)
         folders.claim(workdir, config, tokens)
@@ -99,8 +98,11 @@ def run(
 
             def save(state):
                 step, every = int(state.step), config.checkpoint.every
-                if step == num_steps or (every and step % every == 0):
+                ends = interrupt.is_asked()
+                if step == num_steps or (every and step % every == 0) or ends:
                     checkpoints.save(step, state, host | {"seconds": clock.totals()})
+                if ends:
+                    raise interrupt.Interrupted(f"step {step} of {num_steps} is kept in {workdir}")
 
             state = reward_loop.train(
                 cfg, state, found.train, update, lambda batch: assemble.put(batch, mesh),

@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 
 from r1_jax.checkpoints import manifest, store, weights
-from r1_jax.core import build
+from r1_jax.core import build, interrupt
 from r1_jax.data import packing
 from r1_jax.metrics import log as metrics_log
 from r1_jax.metrics import progress
@@ -41,9 +41,8 @@ def run(
         store.Store(workdir / "checkpoints", keep=config.checkpoint.keep) as checkpoints,
     ):
         state = stage.state
-        latest = checkpoints.latest_step()
-        if latest is not None:
-            state, host = checkpoints.restore(latest, state)
+        if found := checkpoints.restore_newest(state):
+            latest, state, host = found
             adapters.same_base(checkpoints.path(latest), host, stage.frozen, stage.parents)
         first_step = int(state.step)
         update = assemble.make_supervised_update(
@@ -60,8 +59,11 @@ def run(
 
             def save(state):
                 step, every = int(state.step), config.checkpoint.every
-                if step == num_steps or (every and step % every == 0):
+                ends = interrupt.is_asked()
+                if step == num_steps or (every and step % every == 0) or ends:
                     checkpoints.save(step, state, adapters.left_out(stage.frozen, stage.parents))
+                if ends:
+                    raise interrupt.Interrupted(f"step {step} of {num_steps} is kept in {workdir}")
 
             state = supervised.train(
                 loop,

@@ -42,7 +42,7 @@ def test_a_jobset_starts_again_unless_the_error_is_the_program_s_own(jobset):
     assert job["backoffLimit"] == 0 and job["template"]["spec"]["restartPolicy"] == "Never"
     assert rule["action"] == "FailJob" and rule["onExitCodes"]["containerName"] == "r1"
     assert container["name"] == "r1"
-    assert not {75, 76} & set(rule["onExitCodes"]["values"])
+    assert not {75, 76, 134} & set(rule["onExitCodes"]["values"])
     assert jobset["spec"]["failurePolicy"]["rules"][0]["action"] == "FailJobSet"
 
 
@@ -59,7 +59,7 @@ def test_commands_name_configs_that_exist_and_a_folder_that_is_mounted(jobset, s
         assert words[words.index("-m") + 1] == "r1_jax"
     assert {e["name"]: e["value"] for e in container["env"]} == {"R1_JAX_DISTRIBUTED": "auto"}
     assert "R1_JAX_DISTRIBUTED=auto" in ours
-    assert sky["resources"]["job_recovery"]["recover_on_exit_codes"] == [75, 76]
+    assert sky["resources"]["job_recovery"]["recover_on_exit_codes"] == [75, 76, 134]
 
 
 def test_the_image_is_made_of_files_that_exist_by_targets_that_exist():

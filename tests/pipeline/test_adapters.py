@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +11,9 @@ import numpy as np
 import pytest
 
 from r1_jax.checkpoints import store, weights
-from r1_jax.core import build, keys, trees
+from r1_jax.core import build, interrupt, keys, trees
 from r1_jax.data import packing
+from r1_jax.metrics import log as metrics_log
 from r1_jax.models import lora, scoring, transformer
 from r1_jax.pipeline import adapters, assemble, base, experiment, policy, r1_zero, supervised
 from r1_jax.sharding import mesh as meshes
@@ -225,6 +228,18 @@ def test_fine_tuning_learns_resumes_and_leaves_a_plain_model(folder, tmp_path, m
     with monkeypatch.context() as patched, pytest.raises(Killed):
         patched.setattr(store.Store, "save", dies)
         run("killed")
+    row = metrics_log.MetricsLog.row
+
+    def told(self, step, mapping):
+        row(self, step, mapping)
+        if step == 13:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched, interrupt.heeded():
+        patched.setattr(metrics_log.MetricsLog, "row", told)
+        with pytest.raises(interrupt.Interrupted, match="step 14 of 24 is kept"):
+            run("killed")
+    assert (tmp_path / "killed" / "checkpoints" / "step_00000014").is_dir()
     run("killed")
     (whole, manifest), (again, _) = (
         weights.load_weights(tmp_path / f"{name}.safetensors") for name in ("whole", "killed")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from r1_jax.checkpoints import manifest, weights
+from r1_jax.core import interrupt
 from r1_jax.data import preferences
 from r1_jax.metrics import log as metrics_log
 from r1_jax.pipeline import assemble, preference_data, reward_models, reward_score
@@ -119,12 +120,21 @@ def test_a_run_that_broke_goes_on_to_the_bit(folder, whole, monkeypatch):
     with pytest.raises(ValueError, match=r"reward_model\.num_epochs=2 there, 1 now"):
         other = world.config(folder, reward_model__num_epochs=1)
         reward_models.run(other, workdir, folder / "pairs.jsonl")
+
+    def told(self, step, mapping):
+        row(self, step, mapping)
+        if step == 11:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(metrics_log.MetricsLog, "row", told)
+    with interrupt.heeded(), pytest.raises(interrupt.Interrupted, match=r"step 12 of .* is kept"):
+        reward_models.run(config, workdir, folder / "pairs.jsonl")
     seen = []
     monkeypatch.setattr(
         metrics_log.MetricsLog, "row", lambda self, s, m: (seen.append(s), row(self, s, m))
     )
     path = reward_models.run(config, workdir, folder / "pairs.jsonl")
-    assert seen[0] == 10
+    assert seen[0] == 12
     assert _content(path) == _content(whole)
     for name in ("metrics.jsonl", "eval.jsonl"):
         assert _rows(workdir, name) == _rows(whole.parent, name)
