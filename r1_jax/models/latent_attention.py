@@ -57,7 +57,7 @@ class LatentAttention(nn.Module):
 
         if m.query_rank:
             query_BTQ = norm("query_norm", narrow("query_down", x_BTD, m.query_rank))
-            q_BTNH = heads("query_up", query_BTQ, "latent")
+            q_BTNH = heads("query_up", query_BTQ, "from_latent")
         else:
             q_BTNH = heads("query", x_BTD, "embed")
         q_nope_BTNH, q_rope_BTNH = jnp.split(q_BTNH, [m.nope_dim], axis=-1)
@@ -68,7 +68,8 @@ class LatentAttention(nn.Module):
         cached_BT1C = jnp.concatenate([latent_BTR[:, :, None], k_rope_BT1H], axis=-1)
 
         shape = (m.rank, c.num_heads, m.nope_dim + m.value_dim)
-        up_RNM = _Kernel(shape, ("latent", "heads", "head_dim"), c.init_std, name="latent_up")()
+        names = "from_latent", "heads", "head_dim"
+        up_RNM = _Kernel(shape, names, c.init_std, name="latent_up")()
         up_RNM = up_RNM.astype(x_BTD.dtype)
         scale, names = rotary.logit_scale(c), ("batch", "length", "act_heads", "head_dim")
         if self.absorbed:

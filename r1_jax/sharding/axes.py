@@ -20,6 +20,7 @@ RULES: Rules = {
     "head_dim": None,
     "mlp": "tensor",
     "latent": None,
+    "from_latent": "fsdp",  # of a matrix that widens a latent, which has no "embed" to be split by
     "rank": None,
     "experts": "expert",
     "layers": None,

@@ -6,6 +6,7 @@ import importlib.util
 import math
 import pathlib
 import shlex
+import time
 from functools import partial
 
 import jax
@@ -17,8 +18,9 @@ from r1_jax.cli import train as train_command
 from r1_jax.core import build, trees
 from r1_jax.data.tasks import benchmarks
 from r1_jax.models import sizes, transformer
-from r1_jax.pipeline import experiment, r1, suite, sweep
+from r1_jax.pipeline import abstract, experiment, r1, suite, sweep
 from r1_jax.sharding import axes, place
+from r1_jax.training import optim
 
 ALL = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("*.py"))
 FILES = [path for path in ALL if not path.stem.startswith("eval_")]  # those are suites
@@ -213,6 +215,22 @@ def test_a_published_model_s_run_fits_its_mesh_and_says_what_it_would_cost(name)
         grpo = config.grpo
         rows = grpo.prompts_per_rollout * grpo.group_size // grpo.num_minibatches
         assert rows // grpo.num_microbatches % ways == 0 and config.sampling.num_slots % ways == 0
+
+
+def test_the_state_of_671_billion_parameters_is_described_in_seconds():
+    began = time.process_time()
+    config = load("r1_zero_deepseek_v3")
+    mesh = jax.sharding.AbstractMesh((1, 32, 1, 8), axes.MESH_AXES)
+    params = abstract.params(config, mesh)
+    tx = optim.make_optimizer(config.optim, config.grpo.num_steps)
+    state, _ = abstract.state(params, tx, mesh)
+    assert time.process_time() - began < 20  # of a machine with much else to do
+    assert trees.num_params(state.params) == 671_026_419_200  # R1_FACTS 7.3
+    assert abstract.bytes_of(state) == pytest.approx(12 * 671_026_419_200, rel=1e-6)
+    # weights and two moments in float32: of 58 layers 256 experts over all chips, the rest over 32
+    of_experts = 58 * 256 * 3 * 7168 * 2048
+    a_chip = 12 * (of_experts / 256 + (671_026_419_200 - of_experts) / 32)
+    assert abstract.bytes_per_chip(state) == pytest.approx(a_chip, rel=1e-3)
 
 
 @pytest.mark.parametrize("name", OF_THE_PAPER)
