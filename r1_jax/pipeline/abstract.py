@@ -1,14 +1,15 @@
 """A run's arrays as shapes and places, none allocated: what its functions are lowered with."""
 
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
+from flax import traverse_util
 
 from r1_jax.core import keys, types
 from r1_jax.data import packing
-from r1_jax.models import transformer
+from r1_jax.models import lora, transformer
 from r1_jax.pipeline import assemble, experiment, relayout
 from r1_jax.sharding import place
 from r1_jax.training import by_length, supervised
@@ -22,6 +23,29 @@ def params(config: experiment.ExperimentConfig, mesh: jax.sharding.Mesh) -> Any:
 
     shardings = place.shardings(fresh(transformer.init_boxed), mesh)
     return jax.tree.map(_at, fresh(transformer.init), shardings)
+
+
+def beside(
+    config: experiment.ExperimentConfig, of: Any, mesh: jax.sharding.Mesh
+) -> tuple[lora.Frozen | None, Any]:
+    """(None, `of`), or with config.lora (the parameters `of` frozen, adapters beside them)."""
+    if config.lora is None:
+        return None, of
+
+    def fresh(init):
+        return jax.eval_shape(lambda: init(config.model, config.lora, keys.root(0)))
+
+    shardings = place.shardings(fresh(lora.init_boxed), mesh)
+    frozen = lora.Frozen(of, config.lora.alpha / config.lora.rank)
+    return frozen, jax.tree.map(_at, fresh(lora.init), shardings)
+
+
+def joined(frozen: lora.Frozen | None, of: Any) -> Any:
+    """As lora.join, which multiplies and so wants arrays."""
+    if frozen is None:
+        return of
+    base, mine = (cast(Any, traverse_util.flatten_dict(tree)) for tree in (frozen.params, of))
+    return traverse_util.unflatten_dict(base | mine)
 
 
 def relaid(config: experiment.ExperimentConfig, of: Any) -> Any:

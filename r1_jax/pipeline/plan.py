@@ -50,20 +50,20 @@ def lower_rl(config: experiment.ExperimentConfig, mesh, num_steps: int) -> dict[
     """
     if config.ppo is not None:
         raise ValueError("plan does not price a critic yet (config.ppo); leave ppo out")
-    _refuse_lora(config)
     if config.grpo.replay_routing:
         raise ValueError("plan does not price grpo.replay_routing yet; set it to False")
     assemble.rows_that_split(config, mesh)
-    params = abstract.params(config, mesh)
+    frozen, trained = abstract.beside(config, abstract.params(config, mesh), mesh)
+    params = abstract.joined(frozen, trained)
     tx = optim.make_optimizer(config.optim, num_steps)
-    state, shardings = abstract.state(params, tx, mesh)
+    state, shardings = abstract.state(trained, tx, mesh)
     capacity = config.grpo.max_prompt + config.grpo.max_response
     loop = traced.make_traced(config, mesh, tx, shardings, lengths=(capacity,))
     generate = traced.make_generate(
         config, config.grpo.group_size, stop_ids=(0,), pad_id=0
     )  # values that shape nothing
-    reference = abstract.bytes_per_chip(params) if config.grpo.kl_coef else 0.0
-    held, of_params = abstract.bytes_per_chip(state), abstract.bytes_per_chip(params)
+    reference = abstract.bytes_per_chip(trained) if config.grpo.kl_coef else 0.0
+    held, of_params = abstract.bytes_per_chip((state, frozen)), abstract.bytes_per_chip(params)
     batch, order = abstract.policy_batch(config, mesh)
     rows = abstract.scored_rows(config, mesh)
     step, limit = abstract.scalar(), abstract.scalar()
@@ -81,12 +81,13 @@ def lower_rl(config: experiment.ExperimentConfig, mesh, num_steps: int) -> dict[
         ),
     }
     if config.grpo.kl_coef:
-        phases["reference scoring"] = lambda: loop.logps.lower(params, rows), held
+        own = abstract.bytes_per_chip(state)  # what is frozen is among the arguments
+        phases["reference scoring"] = lambda: loop.logps.lower(params, rows), own
     if config.grpo.importance_cap:
         beside = held - of_params + reference
         phases["policy scoring"] = lambda: loop.logps.lower(params, rows), beside
-    phases["update"] = lambda: loop.update.lower(state, batch, order), reference
-    saved = abstract.bytes_of(state) + (abstract.bytes_of(params) if reference else 0)
+    phases["update"] = lambda: loop.update.lower(state, batch, order, frozen), reference
+    saved = abstract.bytes_of(state) + (abstract.bytes_of(trained) if reference else 0)
     return {"phases": phases, "resident": held + reference, "saved": saved}
 
 
@@ -96,19 +97,13 @@ def lower_supervised(
     """As `lower_rl`, of next-token training on packed rows."""
     if loop.mtp_schedule or loop.teacher:
         raise ValueError("plan does not price mtp_schedule or a teacher yet; leave them out")
-    _refuse_lora(config)
-    params = abstract.params(config, mesh)
+    frozen, trained = abstract.beside(config, abstract.params(config, mesh), mesh)
     tx = optim.make_optimizer(config.optim, 1000)
-    state, shardings = abstract.state(params, tx, mesh)
+    state, shardings = abstract.state(trained, tx, mesh)
     update = traced.make_next_token(config, loop, tx, shardings)
-    phases = {"update": (lambda: update.lower(state, abstract.packed(loop, mesh)), 0.0)}
-    resident = abstract.bytes_per_chip(state)
+    phases = {"update": (lambda: update.lower(state, abstract.packed(loop, mesh), frozen), 0.0)}
+    resident = abstract.bytes_per_chip((state, frozen))
     return {"phases": phases, "resident": resident, "saved": abstract.bytes_of(state)}
-
-
-def _refuse_lora(config: experiment.ExperimentConfig) -> None:
-    if config.lora is not None:
-        raise ValueError("plan does not price adapters yet (config.lora); leave lora out")
 
 
 def compile_phase(name: str, lower: Callable[[], Any], beside: float, mesh) -> Compiled:

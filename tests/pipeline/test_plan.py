@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from r1_jax.core import trees
 from r1_jax.models import config as model_config
+from r1_jax.models import lora
 from r1_jax.pipeline import (
     abstract,
     chips,
@@ -71,6 +73,32 @@ def test_the_programs_are_the_runs_own_and_no_array_is_made():
     assert held < lowered["resident"] < 4 * held
 
 
+def test_of_adapters_the_state_is_small_and_their_base_stays_where_it_is():
+    plain, config = _config(), _config(lora=lora.LoraConfig(rank=2))
+    mesh = meshes.make_mesh(fsdp=2, tensor=2, devices=jax.devices()[:4])
+    before = len(jax.live_arrays())
+    lowered = plan.lower_rl(config, mesh, 16)
+    base = abstract.params(plain, mesh)
+    _, fresh = abstract.beside(config, base, mesh)
+    mine = jax.eval_shape(lambda: lora.init(config.model, config.lora, jax.random.key(0)))
+    assert trees.num_params(fresh) == trees.num_params(mine) < trees.num_params(base) / 4
+    # three copies as a state, one as a reference; the base lies there once, and is not saved
+    assert lowered["saved"] == pytest.approx(4 * abstract.bytes_of(mine), rel=1e-2)
+    per_chip = abstract.bytes_per_chip(base) + 4 * abstract.bytes_per_chip(fresh)
+    assert lowered["resident"] == pytest.approx(per_chip, rel=1e-2)
+    of_scoring = lowered["phases"]["reference scoring"][1]  # the base is an argument of it
+    assert of_scoring == pytest.approx(3 * abstract.bytes_per_chip(fresh), rel=1e-2)
+    with meshes.activate(mesh):
+        update = lowered["phases"]["update"][0]()
+        sampled = lowered["phases"]["relayout"][0]().out_info
+        tuned = plan.lower_supervised(config, config.sft, mesh)["phases"]["update"][0]()
+    # what comes out of an update: adapters, two moments of them, steps and metrics
+    results = sum(x.size for x in jax.tree.leaves((update.out_info[0], tuned.out_info[0])))
+    assert results == pytest.approx(6 * trees.num_params(mine), rel=1e-2)
+    assert trees.num_params(sampled) == trees.num_params((base, mine))
+    assert len(jax.live_arrays()) == before
+
+
 @needs_libtpu
 def test_every_phase_of_a_small_run_is_priced():
     report = plan.run(_config(), chips.describe("v5e:2x2"))
@@ -92,9 +120,15 @@ def test_every_phase_of_a_small_run_is_priced():
 
 @needs_libtpu
 def test_fine_tuning_is_priced_by_its_update():
-    report = plan.run(_config(), chips.describe("v5e:2x2"), "sft", num_steps=10)
+    where = chips.describe("v5e:2x2")
+    report = plan.run(_config(), where, "sft", num_steps=10)
     assert [phase["name"] for phase in report["phases"]] == ["update", "save"]
     assert report["num_steps"] == 10
+    adapted = plan.run(_config(lora=lora.LoraConfig(rank=2)), where, "sft", num_steps=10)
+    for (name, found), (_, whole) in zip(
+        *([(p["name"], p) for p in r["phases"]] for r in (adapted, report)), strict=True
+    ):
+        assert found["hbm_gib"] < whole["hbm_gib"], name  # no moments of the base, no gradient
 
 
 def _measured(f, *arguments, times=3):
