@@ -240,15 +240,29 @@ def test_a_half_written_checkpoint_is_removed_and_the_one_before_used(toy, whole
     assert not torn.exists()
 
 
-def test_a_damaged_checkpoint_is_an_error_and_nothing_is_lost(toy, tmp_path):
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_used(toy, whole, tmp_path):
+    cut = tmp_path / "cut"
     toy.before = kill_at("generate", 4)
+    with pytest.raises(Killed):
+        toy.run(cut)
+    toy.before = lambda name, step: None
+    record = next((cut / "checkpoints" / "step_00000004" / "record").iterdir())
+    record.write_bytes(record.read_bytes()[:20])
+    assert toy.run(cut)
+    assert rows(cut) == rows(whole)
+    assert (cut / "checkpoints" / "step_00000004.damaged").is_dir()
+    assert final_digest(cut, like(toy), step=8) == final_digest(whole, like(toy), step=8)
+
+
+def test_without_a_sound_checkpoint_the_run_is_refused_and_nothing_is_lost(toy, tmp_path):
+    toy.before = kill_at("generate", 2)
     with pytest.raises(Killed):
         toy.run(tmp_path)
     toy.before = lambda name, step: None
-    record = next((tmp_path / "checkpoints" / "step_00000004" / "record").iterdir())
+    record = next((tmp_path / "checkpoints" / "step_00000002" / "record").iterdir())
     record.write_bytes(record.read_bytes()[:20])
     before = files(tmp_path)
-    with pytest.raises(ValueError, match=r"step_00000004.*move .* away to continue from step 2"):
+    with pytest.raises(ValueError, match=r"step_00000002.*no older checkpoint is left"):
         toy.run(tmp_path)
     assert files(tmp_path) == before
 
