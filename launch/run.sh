@@ -24,10 +24,12 @@ tpus tpu-vm scp "$archive" "$SLICE:r1_jax.tar.gz" --worker=all || exit $UNREACHA
 on all 'tar -xzf ../r1_jax.tar.gz && launch/host.sh prepare' || exit $UNREACHABLE
 on all "launch/host.sh start $quoted" || exit $UNREACHABLE
 
+broken=0
 while true; do
-  on 0 'launch/host.sh follow' || true # the connection may break; the run goes on
+  # The connection may break; the run goes on, and what it says is shown though it ended meanwhile.
+  if on 0 'launch/host.sh follow'; then broken=0; else ((++broken)); fi
   of_0=$(on 0 'launch/host.sh status') || exit $UNREACHABLE
-  grep -q '^running' <<<"$of_0" || break
+  if ! grep -q '^running' <<<"$of_0" && ((broken == 0 || broken > 3)); then break; fi
   sleep "$SECONDS_BETWEEN"
 done
 patience=$((SECONDS + ${R1_LAUNCH_PATIENCE:-180})) # hosts that miss another end by themselves

@@ -204,13 +204,14 @@ def test_the_worst_host_speaks_for_all(cloud, of_0, of_1, expected):
     assert code == expected and f"exit {expected} x 1" in err
 
 
-def test_a_broken_connection_ends_the_showing_and_not_the_run(cloud):
+@pytest.mark.parametrize("command", ["echo done", "sleep 0.5; echo done"])
+def test_a_broken_connection_ends_the_showing_and_not_the_run(cloud, command):
     (cloud.path / "next.py").write_text(
         "if 'follow' in command and not (HERE / 'broke').exists():\n"
         "    (HERE / 'broke').touch()\n"
         "    sys.exit(255)\n"
     )
-    code, out, err = cloud.run("run.sh", "s", *WHERE, "--", "bash", "-c", "sleep 0.5; echo done")
+    code, out, err = cloud.run("run.sh", "s", *WHERE, "--", "bash", "-c", command)
     assert (cloud.path / "broke").exists()
     assert code == 0 and out == "done\n", err
 
