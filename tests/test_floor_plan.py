@@ -38,6 +38,7 @@ ROOM_TESTS = {  # what a whole room does, in no one module
     "interop/test_mtp.py",  # the layer of multi-token prediction in files, config and conversion
     "pipeline/test_bases.py",  # the files in bases/
     "pipeline/test_configs.py",  # the files in configs/
+    "pipeline/test_handed_back.py",  # a model comes in, is trained and goes back
     "reports/test_browser.py",
     "rewards/test_hostile.py",  # every reward against the same completions
     "rewards/test_hostile_programs.py",

@@ -141,6 +141,13 @@ def join(frozen: Frozen | None, params: Any) -> transformer.Params:
     return traverse_util.unflatten_dict(flat)
 
 
+def join_shapes(frozen: Frozen | None, params: Any) -> transformer.Params:
+    """`join` of trees of shapes, which cannot be multiplied: the same leaves, as they are."""
+    if frozen is None:
+        return params
+    return traverse_util.unflatten_dict(_flat(frozen.params) | _flat(params))
+
+
 def merge(frozen: Frozen | None, params: Any) -> transformer.Params:
     """The parameters of a plain model that computes the same: W + (alpha / rank) A B, float32."""
     if frozen is None:

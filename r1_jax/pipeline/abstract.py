@@ -1,11 +1,10 @@
 """A run's arrays as shapes and places, none allocated: what its functions are lowered with."""
 
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import traverse_util
 
 from r1_jax.core import keys, types
 from r1_jax.data import packing
@@ -38,14 +37,6 @@ def beside(
     shardings = place.shardings(fresh(lora.init_boxed), mesh)
     frozen = lora.Frozen(of, config.lora.alpha / config.lora.rank)
     return frozen, jax.tree.map(_at, fresh(lora.init), shardings)
-
-
-def joined(frozen: lora.Frozen | None, of: Any) -> Any:
-    """As lora.join, which multiplies and so wants arrays."""
-    if frozen is None:
-        return of
-    base, mine = (cast(Any, traverse_util.flatten_dict(tree)) for tree in (frozen.params, of))
-    return traverse_util.unflatten_dict(base | mine)
 
 
 def relaid(config: experiment.ExperimentConfig, of: Any) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from r1_jax.models import lora
 from r1_jax.pipeline import (
     abstract,
     assemble,
@@ -54,7 +55,7 @@ def lower_rl(config: experiment.ExperimentConfig, mesh, num_steps: int) -> dict[
         raise ValueError("plan does not price grpo.replay_routing yet; set it to False")
     assemble.rows_that_split(config, mesh)
     frozen, trained = abstract.beside(config, abstract.params(config, mesh), mesh)
-    params = abstract.joined(frozen, trained)
+    params = lora.join_shapes(frozen, trained)
     tx = optim.make_optimizer(config.optim, num_steps)
     state, shardings = abstract.state(trained, tx, mesh)
     capacity = config.grpo.max_prompt + config.grpo.max_response
