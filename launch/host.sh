@@ -18,7 +18,7 @@ prepare() {
     python3 -m uv python install --quiet 3.12
     python=$(python3 -m uv python find 3.12)
   fi
-  make env PYTHON="$python" REQUIREMENTS=requirements/tpu.txt
+  make --no-print-directory env PYTHON="$python" REQUIREMENTS=requirements/tpu.txt
 }
 
 start() {

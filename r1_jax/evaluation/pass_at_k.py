@@ -85,6 +85,7 @@ def interval(
         raise ValueError("score_P holds values outside [0, 1]")
     if not 0.0 < level < 1.0:
         raise ValueError(f"level={level} lies outside (0, 1)")
+    score_P = np.sort(score_P)  # or the order of a sum would be seen in its last digit
     tail, num_problems = (1 - level) / 2, score_P.size
     values_U, counts_U = np.unique(score_P, return_counts=True)
     if values_U.size == 1:

@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from r1_jax.rewards import code, sandbox, verdict
-from tests.rewards.conftest import programs_running
+from tests.rewards.conftest import programs_left
 
 LINES = (pathlib.Path(__file__).parent / "hostile_programs.jsonl").read_text().splitlines()
 PROGRAMS = [json.loads(line) for line in LINES]
@@ -122,10 +122,7 @@ def check(at, world, monkeypatch):
     for row, what in zip(rest + alone, found, strict=True):
         assert what in (verdict.WRONG, verdict.UNPARSED), row["name"]
     assert is_whole(world)
-    until = time.monotonic() + 5
-    while programs_running() and time.monotonic() < until:
-        time.sleep(0.05)
-    assert not programs_running()
+    assert not programs_left()
 
 
 def test_none_is_paid_none_hangs_and_none_harms(world, monkeypatch):
