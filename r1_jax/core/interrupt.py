@@ -1,6 +1,6 @@
 """SIGTERM, the notice of a preemption: heard at once, heeded where a run can stop.
 
-A loop asks `is_asked()` where it could leave with everything saved, and raises Interrupted there.
+A loop calls `leave_if_asked()` where everything is saved, or asks `is_asked()` and saves first.
 Outside of `heeded()` the signal does what it always does, and `is_asked()` is False.
 """
 
@@ -49,3 +49,9 @@ def is_asked() -> bool:
     """Whether SIGTERM has come to this process since `heeded()` was entered."""
     event = _asked.get()
     return event is not None and event.is_set()
+
+
+def leave_if_asked(kept: str = "what is written is kept") -> None:
+    """Raises Interrupted if SIGTERM has come; kept: what it says is there to go on from."""
+    if is_asked():
+        raise Interrupted(kept)

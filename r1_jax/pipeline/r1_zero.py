@@ -109,17 +109,13 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
     # What stood when the last updates were done: an interrupted run saves this and nothing later.
     whole = {"arrays": _arrays(config, state, reference), "batches": prompts.state()}
 
-    def leave_if_asked():
-        if interrupt.is_asked():
-            raise interrupt.Interrupted
-
     def graded(*args):
-        leave_if_asked()
+        interrupt.leave_if_asked()
         wait = score(*args)
 
         def finish():
             scored = wait()
-            leave_if_asked()
+            interrupt.leave_if_asked()
             return scored
 
         return finish
@@ -130,7 +126,7 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
         sample = assemble.make_generate(
             config, stage.mesh, stage.tokens, config.eval.num_samples, frozen=stage.frozen
         )
-    held_out = evaluator(config, task, sample, scorer, to_batch, leave_if_asked)
+    held_out = evaluator(config, task, sample, scorer, to_batch)
 
     def next_prompts():
         problems = next(prompts)
@@ -194,7 +190,7 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
             is_end = step == 0 or step >= cfg.num_steps
             every = config.eval.every
             crossed = every and step // every > (step - cfg.updates_per_rollout) // every
-            leave_if_asked()
+            interrupt.leave_if_asked()
             if not (is_end or crossed):
                 return
             with clock.phase("eval"):
@@ -293,10 +289,10 @@ def longest_questions(problems: Sequence[tasks.Prompt], num: int = 64) -> list[t
     return sorted(problems, key=lambda problem: len(problem.question))[-num:]
 
 
-def evaluator(config, task, generate, scorer, to_batch, before_batch=lambda: None):
+def evaluator(config, task, generate, scorer, to_batch):
     """held_out(params, step, key, is_end) -> (row, samples) on the task's held-out problems.
 
-    generate: draws eval.num_samples a prompt. before_batch: called before each; may raise.
+    generate: draws eval.num_samples a prompt. Raises Interrupted between batches on SIGTERM.
     """
     cfg, size = config.eval, config.grpo.prompts_per_rollout
     problems = task.splits[cfg.split]
@@ -310,7 +306,7 @@ def evaluator(config, task, generate, scorer, to_batch, before_batch=lambda: Non
         num = cfg.num_problems if is_end else min(cfg.num_problems_between, cfg.num_problems)
 
         def sample(batch):
-            before_batch()
+            interrupt.leave_if_asked()
             padded = list(batch) + [batch[0]] * (size - len(batch))  # one shape, one program
             limit = config.grpo.response_limit(step)
             rollouts = place.to_host(generate(params, to_batch(padded), key, step, limit))

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from r1_jax.checkpoints import atomic
-from r1_jax.core import keys
+from r1_jax.core import interrupt, keys
 from r1_jax.data.tasks import load
 from r1_jax.metrics import clock as metrics_clock
 from r1_jax.metrics import jsonl
@@ -72,6 +72,7 @@ def _fill(config, paths, missing, num_prompts, num_samples, examples):
         generate = assemble.make_generate(config, stage.mesh, stage.tokens, num_samples)
         params = lora.join(stage.frozen, stage.state.params)
         for i in missing:
+            interrupt.leave_if_asked(f"samples are kept in {paths[i].parent}")
             batch = [problems[j] for j in range(i * size, min((i + 1) * size, num_prompts))]
             padded = batch + batch[:1] * (size - len(batch))  # one shape, one program
             key = keys.at(keys.root(config.seed), "sampled", i)

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 
 from r1_jax.checkpoints import atomic, manifest
+from r1_jax.core import interrupt
 
 DONE = "done.json"
 
@@ -48,6 +49,7 @@ def run(
             _check(marker, made_from)
             say(f"{stage.name}: done already")
             continue
+        interrupt.leave_if_asked(f"{stage.name} is next in {workdir}")
         say(f"{stage.name}: begins")
         output = stage.run()
         commit, is_dirty = manifest.git_commit()

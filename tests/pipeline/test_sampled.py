@@ -1,7 +1,12 @@
 """Drawing from a policy: what it is shown, and that nothing is drawn twice."""
 
 import json
+import os
+import signal
 
+import pytest
+
+from r1_jax.core import interrupt
 from r1_jax.pipeline import sampled
 from r1_jax.text import chat
 from tests.pipeline.conftest import Tokenizer
@@ -36,3 +41,10 @@ def test_a_batch_on_disk_is_not_drawn_again(toy, tmp_path):
     second = _rows(toy, tmp_path)
     assert [row.pop("mark", None) for row in second] == [1] * 8 + [None] * 4
     assert second == first
+
+
+def test_told_to_end_it_leaves_between_two_batches(toy, tmp_path):
+    toy.before = lambda name, step: os.kill(os.getpid(), signal.SIGTERM)
+    with interrupt.heeded(), pytest.raises(interrupt.Interrupted, match="samples are kept in"):
+        _rows(toy, tmp_path)
+    assert [path.name for path in (tmp_path / "samples").iterdir()] == ["00000.jsonl"]

@@ -1,9 +1,12 @@
 """Stages: in order, once, each from the parents that there are."""
 
 import json
+import os
+import signal
 
 import pytest
 
+from r1_jax.core import interrupt
 from r1_jax.pipeline import stage
 
 
@@ -51,6 +54,18 @@ def test_markers_name_parents_by_digest(chain):
     a, c = (json.loads((path / name / stage.DONE).read_text()) for name in "ac")
     assert c["parents"]["a"] == a["digest"] and set(c["parents"]) == {"a", "b"}
     assert c["output"] == "out" and len(c["commit"]) == 40
+
+
+def test_a_chain_told_to_end_leaves_between_two_stages(chain):
+    run, _, _ = chain
+
+    def tell(line):
+        if line == "a: done":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with interrupt.heeded(), pytest.raises(interrupt.Interrupted, match="b is next"):
+        run(say=tell)
+    assert run() == ["b", "c"]
 
 
 def test_only_and_first(chain):
