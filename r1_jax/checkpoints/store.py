@@ -41,7 +41,8 @@ class Store:
     manager, or end with close(): an error of the last save is raised there.
 
     directory: created by the first save, relative paths count from the working directory.
-    keep: how many complete checkpoints stay; an older one goes once a newer one is complete.
+    keep: how many complete checkpoints stay; an older one goes once a newer one is complete. One
+    more stays when `keep_also` names it.
     read_only: for a reader beside a running trainer; removes nothing, cannot save.
 
     Raises ValueError for a keep below 1 and for a directory with a URL scheme.
@@ -59,6 +60,7 @@ class Store:
             raise ValueError(f"keep={keep} would delete every checkpoint; use 1 or more")
         self._directory = pathlib.Path(directory).absolute()
         self._keep = keep
+        self._also: int | None = None
         self._read_only = read_only
         self._saving: int | None = None
         self._bytes = 0
@@ -135,6 +137,13 @@ class Store:
         except Exception as error:
             raise self._failed(error) from error
 
+    def keep_also(self, step: int | None) -> None:
+        """From here on the checkpoint of `step` stays, however old; it takes the last one's place.
+
+        None: no other than the newest. Nothing is removed before the next save.
+        """
+        self._also = step
+
     def wait(self) -> None:
         """Returns when no save is under way and older checkpoints than `keep` are gone.
 
@@ -151,6 +160,8 @@ class Store:
         self._saving = None
         if jax.process_index() == 0:
             for step in self.steps()[: -self._keep]:
+                if step == self._also:
+                    continue
                 doomed = self.path(step).with_suffix(".deleting")
                 self.path(step).rename(doomed)
                 shutil.rmtree(doomed)

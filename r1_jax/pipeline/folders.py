@@ -3,6 +3,7 @@
 import base64
 import json
 import pathlib
+from collections.abc import Collection
 from typing import Any
 
 from r1_jax.checkpoints import atomic
@@ -91,3 +92,14 @@ def refuse_lost_checkpoints(workdir: pathlib.Path, config: experiment.Experiment
             f"{workdir} has rows up to step {last}, but no checkpoint; bring checkpoints/ back, or "
             "begin again in another --workdir"
         )
+
+
+def best_step(workdir: pathlib.Path, saved: Collection[int]) -> int | None:
+    """Of the `saved` steps the one with the highest held-out pass@1 so far, the first of equals.
+
+    None before any of them was evaluated. The evaluations of a run's middle are on fewer problems
+    than its last (eval.num_problems_between): the best of many is in part the luckiest.
+    """
+    rows, _ = jsonl.read(workdir / "eval.jsonl")
+    found = [(row["pass@1"], -row["step"]) for row in rows if row["step"] in saved]
+    return -max(found)[1] if found else None

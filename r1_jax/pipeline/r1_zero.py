@@ -106,6 +106,7 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
     )
     score = general_reward.add(config, scorer.start, task, stage.tokens, stage.mesh)
     root = keys.root(seed)
+    saved = {step for step in checkpoints.steps() if latest is not None and step <= latest}
     # What stood when the last updates were done: an interrupted run saves this and nothing later.
     whole = {"arrays": _arrays(config, state, reference), "batches": prompts.state()}
 
@@ -157,6 +158,7 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
             seconds=clock.totals(),
         )
         record |= {"preflight": host["preflight"], "sandbox": equipped.level}
+        record |= {"best_step": folders.best_step(workdir, saved)}
         manifest.write(workdir / "manifest.json", record)
 
     folders.claim(workdir, config, stage.tokens)
@@ -197,6 +199,7 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
                 row, samples = held_out(params, step, keys.at(root, "eval", step), is_end)
             log.eval_samples(step, samples)
             log.eval_row(step, row)  # last: a row says that its evaluation is complete
+            checkpoints.keep_also(folders.best_step(workdir, saved))
             cons = row["cons@16"]
             bar.note(
                 f"eval at step {step}: pass@1 {row['pass@1']:.3f} "
@@ -219,6 +222,7 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
             with clock.phase("save"):
                 host.update(batches=whole["batches"], seconds=clock.totals())
                 checkpoints.save(step, whole["arrays"], host)
+                saved.add(step)
             write_manifest()
 
         def save_interrupted() -> str:
@@ -228,6 +232,7 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
                 checkpoints.wait()
             return f"step {step} of {cfg.num_steps} is kept in {workdir}"
 
+        checkpoints.keep_also(folders.best_step(workdir, saved))
         write_manifest()
         if equipped.level is not None:
             bar.note(f"sandbox: programs run at level {equipped.level}")

@@ -132,6 +132,14 @@ def test_only_the_newest_are_kept_and_an_old_one_goes_last(tmp_path, monkeypatch
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step_00000003", "step_00000004"]
 
 
+def test_one_more_is_kept_until_another_takes_its_place(tmp_path):
+    with store.Store(tmp_path, keep=1) as checkpoints:
+        for step, also, kept in ((1, 1, [1]), (2, 1, [1, 2]), (3, 2, [1, 3]), (4, None, [4])):
+            checkpoints.save(step, _arrays(step), {})
+            assert checkpoints.steps() == kept
+            checkpoints.keep_also(also)
+
+
 def test_a_step_is_saved_once_and_in_order(tmp_path):
     with store.Store(tmp_path) as checkpoints:
         checkpoints.save(5, _arrays(5), {})

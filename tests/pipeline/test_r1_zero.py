@@ -10,6 +10,7 @@ import pytest
 
 from r1_jax.checkpoints import store
 from r1_jax.core import trees
+from r1_jax.metrics import log as metrics_log
 from r1_jax.metrics import names
 from r1_jax.pipeline import r1_zero
 from r1_jax.training import state as train_state
@@ -450,7 +451,7 @@ def test_the_split_is_the_one_asked_for(toy, tmp_path):
 @pytest.mark.parametrize(
     ("change", "saved"),
     [
-        ({}, [6, 8]),
+        ({}, [4, 6, 8]),  # evaluated at 4, so the best when 8 was saved
         ({"checkpoint__keep": 9}, [2, 4, 6, 8]),
         ({"checkpoint__keep": 9, "checkpoint__every": 3}, [4, 6, 8]),
         ({"checkpoint__keep": 9, "checkpoint__every": 0}, [8]),
@@ -460,6 +461,27 @@ def test_checkpoints_are_those_asked_for(change, saved, toy, tmp_path):
     toy.run(tmp_path, **change)
     with store.Store(tmp_path / "checkpoints", read_only=True) as checkpoints:
         assert checkpoints.steps() == saved
+
+
+@pytest.mark.parametrize("is_resumed", [False, True])
+def test_the_best_checkpoint_is_kept_besides(is_resumed, toy, tmp_path, monkeypatch):
+    """Evaluated at 4 and 8, saved every 2: the pass@1 that is written decides, a resume's too."""
+    write = metrics_log.MetricsLog.eval_row
+    monkeypatch.setattr(
+        metrics_log.MetricsLog,
+        "eval_row",
+        lambda self, step, row: write(self, step, row | {"pass@1": 0.9 if step == 4 else 0.1}),
+    )
+    asked = {"checkpoint__keep": 1, "grpo__num_steps": 12}
+    if is_resumed:
+        toy.before = kill_at("generate", 6)
+        with pytest.raises(Killed):
+            toy.run(tmp_path, **asked)
+        toy.before = lambda name, step: None
+    toy.run(tmp_path, **asked)
+    with store.Store(tmp_path / "checkpoints", read_only=True) as checkpoints:
+        assert checkpoints.steps() == [4, 12]
+    assert json.loads((tmp_path / "manifest.json").read_text())["best_step"] == 4
 
 
 def test_what_is_checkpointed_is_all_that_changes(toy, tmp_path):
