@@ -6,6 +6,7 @@ another name that is renamed when everything is in it, so a directory named step
 finished. A POSIX file system is needed; renaming is atomic there.
 """
 
+import itertools
 import json
 import logging as python_logging
 import os
@@ -212,7 +213,8 @@ class Store:
     def restore_newest(self, like: Any) -> tuple[int, Any, dict[str, Any]] | None:
         """(step, arrays, host_state) of the newest checkpoint that is sound, None without any.
 
-        A damaged one is said to be so and set aside as step_*.damaged, once an older one has been
+        A damaged one is said to be so and set aside as step_*.damaged (.damaged_2 when that is
+        taken: a disk may have failed for a moment only), once an older one has been
         read in its place. Raises as `restore` does; DamagedError when none is sound.
         """
         damaged: list[DamagedError] = []
@@ -228,9 +230,7 @@ class Store:
                 logging.error("%s is sound and taken in its place", self.path(step))
             if not self._read_only and jax.process_index() == 0:
                 for newer in steps[steps.index(step) + 1 :]:
-                    aside = self.path(newer).with_suffix(".damaged")
-                    shutil.rmtree(aside, ignore_errors=True)
-                    self.path(newer).rename(aside)
+                    self.path(newer).rename(self._aside(newer))
             return step, arrays, host_state
         if damaged:
             raise damaged[0]
@@ -239,6 +239,12 @@ class Store:
     def path(self, step: int) -> pathlib.Path:
         """Where the checkpoint of `step` lies, or would lie."""
         return self._directory / f"step_{step:08d}"
+
+    def _aside(self, step: int) -> pathlib.Path:
+        """A free name for a damaged checkpoint of `step`."""
+        names = itertools.chain([".damaged"], (f".damaged_{i}" for i in itertools.count(2)))
+        found = (self.path(step).with_suffix(name) for name in names)
+        return next(path for path in found if not path.exists())
 
     def _read(self, path: pathlib.Path, way_out: str, **args: Any) -> Any:
         """The items of `args` from `path`; whatever goes wrong is a DamagedError."""

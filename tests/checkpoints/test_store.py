@@ -287,6 +287,11 @@ def test_a_damaged_newest_is_said_to_be_so_and_the_one_before_taken(tmp_path, da
         assert "step_00000002" in caplog.messages[0] and "00001 is sound and taken" in caplog.text
         assert checkpoints.steps() == [1] and (tmp_path / "step_00000002.damaged").is_dir()
         checkpoints.save(2, {"x": noise}, {})  # the run comes by there again
+        checkpoints.wait()
+        damage(tmp_path / "step_00000002")
+        assert checkpoints.restore_newest({"x": noise})[0] == 1
+        names = {path.name for path in tmp_path.glob("*.damaged*")}
+        assert names == {"step_00000002.damaged", "step_00000002.damaged_2"}
 
 
 def test_no_sound_checkpoint_and_another_model_s_are_errors(tmp_path):
