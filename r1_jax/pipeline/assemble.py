@@ -195,7 +195,7 @@ def make_generate(
 
     def generate(params, batch: types.PromptBatch, key, step: int, limit: int) -> types.Rollouts:
         whole = relaid(lora.join(frozen, params))
-        return compiled(whole, put(batch, mesh), key, np.int32(step), np.int32(limit))
+        return compiled(whole, put(batch, mesh), key, np.int32(step), np.asarray(limit, np.int32))
 
     return generate
 

@@ -57,9 +57,9 @@ def make_generate(
 ) -> Callable[..., types.Rollouts]:
     """generate(params, batch, key, policy_step, limit) -> Rollouts of P * group_size completions.
 
-    max_response: tokens a completion may take, its capacity in the cache; limit: int32 scalar, at
-    most max_response, may change without a new compilation. batch: PromptBatch. key: typed, the
-    step's own. Rows come back with T = prompt capacity + max_response. keep_routing: with the
+    max_response: tokens a completion may take, its capacity in the cache; limit: int32, at most
+    max_response, may change without a new compilation; a scalar, or [P * group_size] with a limit
+    for each completion. batch: PromptBatch. key: typed, the step's own. Rows come back with T = prompt capacity + max_response. keep_routing: with the
     experts that every token chose (Rollouts.chosen_BTLX), of a model that has some. With
     sampling.speculative it is `speculate` that decodes: the same completions, in fewer steps.
     """
@@ -141,7 +141,8 @@ def make_generate(
 
             is_stop_B = jnp.isin(token_B, jnp.array(stop_ids)) & slots.active_B
             length_B = slots.length_B + slots.active_B
-            active_B = slots.active_B & ~is_stop_B & (length_B < limit)
+            limit_B = requests.limit(limit, slots.request_B)
+            active_B = slots.active_B & ~is_stop_B & (length_B < limit_B)
             hidden_BD, cache, chosen_LBX = transformer.routed_step(
                 model, params, blocks, token_B, slots.cache, column
             )

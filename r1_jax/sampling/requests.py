@@ -35,6 +35,11 @@ class Requests:
     def uid_of_request(self) -> jax.Array:
         return self.batch.uid_P[self.prompt_of_request]
 
+    def limit(self, limit: jax.Array, request_B: jax.Array) -> jax.Array:
+        """The tokens that the completions a slot each works on may take: one limit for all, or
+        `limit` [num] has one for each completion."""
+        return limit[jnp.maximum(request_B, 0)] if jnp.ndim(limit) else limit
+
     def keys(self) -> jax.Array:
         """A key a request: a function of (key, prompt uid, sample index) alone."""
         of_prompt = jax.vmap(partial(jax.random.fold_in, self.key))(self.uid_of_request)

@@ -202,10 +202,11 @@ def make_generate(
                 chosen_2BLX = chosen_LB2X.transpose(2, 1, 0, 3).astype(jnp.int16)
                 chosen = chosen_2BLX[0], chosen_2BLX[1]
             done = write(done, active_B, token_B, logp_B, chosen[0])
-            goes_on_B = active_B & ~is_stop(token_B) & (done.length_B < limit)
+            limit_B = requests.limit(limit, slots.request_B)
+            goes_on_B = active_B & ~is_stop(token_B) & (done.length_B < limit_B)
             is_right_B = goes_on_B & (second_B == guess_B)
             done = write(done, is_right_B, second_B, second_logp_B, chosen[1])
-            ends_B = is_right_B & (is_stop(second_B) | (done.length_B >= limit))
+            ends_B = is_right_B & (is_stop(second_B) | (done.length_B >= limit_B))
             is_right_B1 = is_right_B[:, None]
             return dataclasses.replace(
                 slots,

@@ -65,7 +65,7 @@ def batch(seed=0):
 def sample(params=None, prompts=None, seed=1, limit=RESPONSE, generate=None):
     generate = generate or generator()
     params = tiny.params(MODEL) if params is None else params
-    rollouts = generate(params, prompts or batch(), key(seed), STEP, np.int32(limit))
+    rollouts = generate(params, prompts or batch(), key(seed), STEP, np.asarray(limit, np.int32))
     return jax.tree.map(np.asarray, rollouts)
 
 
@@ -298,6 +298,15 @@ def test_refilled_slots_give_what_all_at_once_gives():
     assert refilled.slot_steps - sum(lengths) <= 2 * (RESPONSE - 1)
     limited, cut = sample(limit=3, generate=generator(num_slots=3)), sample(limit=3)
     assert_same(limited, cut)
+
+
+def test_each_completion_has_its_own_limit_if_told_so():
+    limit_B = np.random.default_rng(0).integers(1, RESPONSE + 1, B)
+    free, cut = sample(), sample(limit=limit_B)
+    assert_same(cut, sample(limit=limit_B, generate=generator(num_slots=3)))
+    np.testing.assert_array_equal(cut.length_B, np.minimum(free.length_B, limit_B))
+    np.testing.assert_array_equal(cut.stop_B, np.where(free.length_B <= limit_B, free.stop_B, -1))
+    assert len(set(cut.length_B.tolist())) > 2 and (cut.stop_B < 0).any()
 
 
 @pytest.mark.parametrize("num_slots", [0, 3])
