@@ -1,6 +1,6 @@
 # make help lists the targets. Variables: PYTHON, REQUIREMENTS (requirements/tpu.txt on a TPU,
 # interop.txt with what parity tests compare with), SEED, WORKDIR, PYTEST_FLAGS, PYTEST_WORKERS,
-# LOCK_FLAGS (--upgrade).
+# LOCK_FLAGS (--upgrade), BENCH (arguments of bench/compare.py).
 
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -10,6 +10,7 @@ WORKDIR ?= runs/quickstart$(if $(filter-out 0,$(SEED)),_seed$(SEED))
 PYTEST_FLAGS ?=
 PYTEST_WORKERS ?= 2
 LOCK_FLAGS ?=
+BENCH ?= S M
 
 # These lock files have no plug-in for an accelerator: one that is here is left idle on purpose.
 ifneq ($(filter requirements/cpu.txt requirements/interop.txt,$(REQUIREMENTS)),)
@@ -22,7 +23,7 @@ R1_JAX := $(BIN)/python -m r1_jax
 COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock" --quiet $(LOCK_FLAGS)
 
-.PHONY: help quickstart test lint base env lock ci-deps plan-deps plan-test
+.PHONY: help quickstart test lint base env lock ci-deps plan-deps plan-test bench bench-peers peers
 .DELETE_ON_ERROR:
 
 help:
@@ -34,6 +35,8 @@ help:
 	@echo 'make lock         resolves setup.py into requirements/ (LOCK_FLAGS=--upgrade for newer versions)'
 	@echo 'make plan-deps    libtpu, the compiler of `r1_jax plan`, as locked for TPUs'
 	@echo 'make plan-test    a small plan, so that the path cannot rot'
+	@echo 'make bench        times GRPO steps and rollouts of ours (BENCH="S M --steps=5")'
+	@echo 'make bench-peers  the same beside TRL, transformers and Tunix, in environments of their own'
 	@echo 'make ci-deps      what CI needs besides: chromium, bubblewrap'
 
 quickstart: env
@@ -104,3 +107,17 @@ plan-deps: env
 plan-test: plan-deps
 	$(BIN)/python -m pytest tests/pipeline/test_plan.py tests/pipeline/test_chips.py
 	$(R1_JAX) plan --config=configs/r1_zero_countdown.py --config.mesh.data=4 --topology=v5e:2x2
+
+bench: env
+	$(BIN)/python -m bench.compare $(BENCH)
+
+bench-peers: env peers
+	$(BIN)/python -m bench.compare $(BENCH) --peers
+
+peers: .venvs/trl/installed .venvs/tunix/installed
+
+# By pip, like torch above: its package index has the build for this machine.
+.venvs/%/installed: bench/peers/%.txt
+	$(PYTHON) -m venv .venvs/$*
+	.venvs/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@

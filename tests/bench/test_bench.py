@@ -1,0 +1,232 @@
+"""bench/: what is measured is what it says, our side does all of it, readings become a table."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+
+from bench import compare, grpo, machine, rollout, table
+from bench import work as works
+from r1_jax.core import trees
+from r1_jax.models import transformer
+
+ROOT = pathlib.Path(__file__).parents[2]
+TINY = dataclasses.replace(works.WORK["tiny"], num_layers=1, vocab_size=16, embed_dim=16)
+
+
+class Record:
+    """The turns of a run, without a clock."""
+
+    def __init__(self):
+        self.calls, self.rows, self.facts = [], [], {}
+
+    def begin(self):
+        self.calls.append("begin")
+
+    def end(self, tokens, **facts):
+        self.calls.append("end")
+        self.rows.append({"tokens": tokens, **facts})
+
+    turn = works.Turns.turn
+
+    def finish(self, **facts):
+        self.facts = facts
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Programs are compiled as tests do it: what they compute is of interest, not how fast."""
+    monkeypatch.setattr(
+        jax, "jit", partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    )
+
+
+def test_our_step_does_all_of_the_work_once_compiled(quick):
+    turns = Record()
+    grpo.run(TINY, turns, num_steps=2, num_microbatches=2, devices=jax.devices()[:1])
+    assert turns.calls == ["begin", "end"] * 3
+    first, *others = turns.rows
+    assert first["tokens"] == TINY.num_rows * TINY.response_length
+    assert first["compilations"] and not any(row["compilations"] for row in others)
+    assert all(row["gap/sampler_learner_max"] < 1e-4 for row in turns.rows)
+    # the policy moves away from its reference: the updates are applied
+    assert first["kl/reference"] < 1e-9 < others[1]["kl/reference"]
+
+
+ROW = {
+    "tokens/rollout": TINY.num_rows * TINY.response_length,
+    "length/mean": TINY.response_length,
+    "length/clipped_share": 1.0,
+    "loss": 0.1,
+    "update/skipped": 0.0,
+    "gradient/norm": 0.5,
+    "kl/reference": 0.0,
+    "rows/included_share": 1.0,
+    "groups/zero_spread_share": 0.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("tokens/rollout", 3),
+        ("length/clipped_share", 0.9),
+        ("loss", float("nan")),
+        ("update/skipped", 1.0),
+        ("gradient/norm", 0.0),
+        ("kl/reference", None),
+        ("rows/included_share", 0.5),
+        ("groups/zero_spread_share", 1.0),
+    ],
+)
+def test_a_step_that_leaves_work_out_is_no_reading(name, value):
+    grpo.check(TINY, ROW)
+    with pytest.raises(AssertionError):
+        grpo.check(TINY, ROW | {name: value})
+
+
+def test_our_rollout_has_the_drawn_lengths_with_and_without_refilling(quick):
+    shares = []
+    for num_slots in (3, 0):
+        turns = Record()
+        rollout.run(TINY, turns, num_steps=0, num_slots=num_slots, devices=jax.devices()[:1])
+        assert [row["tokens"] for row in turns.rows] == [works.tail_lengths(TINY).sum()]
+        shares.append(turns.facts["useful_share"])
+    lengths = works.tail_lengths(TINY)
+    assert shares[1] == pytest.approx(lengths.mean() / lengths.max()) and shares[0] > shares[1]
+
+
+def test_the_shapes_are_those_of_the_issue():
+    # layers * (attention + mlp + norms) + embedding + last norm, by hand
+    s = 4 * (256 * 64 * 12 + 64 * 8 + 3 * 256 * 1024 + 2 * 256) + 512 * 256 + 256
+    m = 12 * (512 * 64 * 20 + 64 * 12 + 3 * 512 * 1536 + 2 * 512) + 8192 * 512 + 512
+    for name, size in (("S", s), ("M", m)):
+        work = works.WORK[name]
+        init = partial(transformer.init, grpo.config(work).model)
+        assert trees.num_params(jax.eval_shape(init, jax.random.key(0))) == size
+        assert (work.num_rows, work.prompt_length, work.response_length) == (64, 64, 192)
+        model = grpo.config(work).model
+        assert (model.qkv_bias, model.tied_embeddings) == (True, True)
+        assert model.compute_dtype == "float32"
+
+
+def test_lengths_are_geometric_and_cut():
+    lengths = works.tail_lengths(works.WORK["S"])
+    assert lengths.shape == (512,) and lengths.min() >= 1 and lengths.max() <= 192
+    assert abs(lengths.mean() - 32) < 4 * 32 / 512**0.5
+    np.testing.assert_array_equal(lengths, works.tail_lengths(works.WORK["M"]))
+
+
+def test_a_reward_is_the_share_of_even_ids():
+    assert works.reward("12 7 3 40") == 0.5 and works.reward("") == 0
+    assert works.ids(works.text([5, 0, 17])) == [5, 0, 17]
+
+
+def test_turns_are_lines_of_json_and_wait_for_the_word():
+    code = (
+        "import sys, time; from bench import work; t = work.Turns('a', True)\n"
+        "for i in range(3):\n"
+        "    with t.turn() as found: found['tokens'] = 10 + i; print('noise')\n"
+        "t.finish(extra=1)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        input="\n" * 3,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+    )
+    *steps, last = map(json.loads, done.stdout.splitlines())
+    assert [row["step"] for row in steps] == [0, 1, 2]
+    assert last["name"] == "a" and last["tokens"] == 12 and last["extra"] == 1
+    assert len(last["step_seconds"]) == 2  # the first one is the warm-up
+    assert last["peak_bytes"] > 2**20 and 0 < last["start_seconds"] < 600
+    assert "noise" in done.stderr
+
+
+def reading(name, seconds, tokens=100, work="S step", **more):
+    return {
+        "name": name,
+        "work": work,
+        "step_seconds": seconds,
+        "tokens": tokens,
+        "peak_bytes": 3 * 2**20,
+        "start_seconds": 1.25,
+        **more,
+    }
+
+
+def test_a_table_has_medians_minima_and_ratios_of_time_a_token():
+    rows = [
+        reading("r1_jax", [2.0, 1.0, 4.0], warm_start_seconds=0.5),
+        reading("peer", [6.0, 5.0, 9.0]),
+        reading("r1_jax, 4 slots", [1.0], work="S tail", useful_share=0.9),
+        reading("other", [1.0], tokens=50, work="S tail"),
+    ]
+    lines = ["noise", json.dumps({"machine": {}}), *map(json.dumps, rows)]
+    assert table.readings(lines) == rows
+    _, _, ours, peer, tail, other = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in table.table(rows).strip().splitlines()
+    ]
+    assert ours == [
+        "S step", "r1_jax", "2.00", "1.00", "3", "1.00", "50", "", "3", "1.2", "0.5"
+    ]  # fmt: skip
+    assert peer[2:7] == ["6.00", "5.00", "3", "3.00", "17"]
+    assert tail[7] == "0.900" and other[5] == "2.00"
+    with pytest.raises(ValueError, match="no timed step"):
+        table.table([reading("r1_jax", [])])
+
+
+def test_entrants_take_turns(monkeypatch, capsys):
+    code = (
+        "from bench import work; t = work.Turns({name!r}, True)\n"
+        "for i in range(3):\n    with t.turn() as found: found['tokens'] = 7\n"
+        "t.finish()"
+    )
+
+    def command(entrant, *more):
+        return [sys.executable, "-c", code.format(name=entrant.module)]
+
+    monkeypatch.setattr(compare.Entrant, "command", command)
+    entrants = [compare.Entrant("a"), compare.Entrant("b")]
+    rows = list(compare.session("S", "tail", entrants, 2))
+    assert [row["name"] for row in rows] == ["a", "b"]
+    assert all(row["work"] == "S tail" and len(row["step_seconds"]) == 2 for row in rows)
+    said = [line.split(": ")[1] for line in capsys.readouterr().err.splitlines()[-4:]]
+    assert said == ["a", "b", "a", "b"]
+
+
+def test_an_entrant_that_fails_says_why(monkeypatch):
+    monkeypatch.setattr(
+        compare.Entrant, "command", lambda *_: [sys.executable, "-c", "raise SystemExit('so sad')"]
+    )
+    with pytest.raises(RuntimeError, match="so sad"):
+        list(compare.session("S", "tail", [compare.Entrant("a")], 1))
+
+
+def test_every_entrant_is_a_script_and_every_peer_is_pinned():
+    for entrant in (*compare.STEP, *compare.TAIL):
+        assert (ROOT / "bench" / f"{entrant.module.replace('.', '/')}.py").exists()
+        if entrant.environment:
+            assert (ROOT / f"bench/peers/{entrant.environment}.txt").exists()
+    pins = {"trl": ("trl==1.16.0", "torch==2.13.0"), "tunix": ("google-tunix==0.1.7",)}
+    for name, wanted in pins.items():
+        lines = (ROOT / f"bench/peers/{name}.txt").read_text().splitlines()
+        assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
+        assert set(wanted) <= set(lines)
+
+
+def test_the_machine_is_read():
+    found = machine.read(size=64, num_bytes=2**16)
+    assert found["cores"] >= 1 and found["matmul_gflops"] > 0 and found["copy_gb_s"] > 0
