@@ -59,9 +59,10 @@ def make_generate(
 
     max_response: tokens a completion may take, its capacity in the cache; limit: int32, at most
     max_response, may change without a new compilation; a scalar, or [P * group_size] with a limit
-    for each completion. batch: PromptBatch. key: typed, the step's own. Rows come back with T = prompt capacity + max_response. keep_routing: with the
-    experts that every token chose (Rollouts.chosen_BTLX), of a model that has some. With
-    sampling.speculative it is `speculate` that decodes: the same completions, in fewer steps.
+    for each completion. batch: PromptBatch. key: typed, the step's own. Rows come back with
+    T = prompt capacity + max_response. keep_routing: with the experts that every token chose
+    (Rollouts.chosen_BTLX), of a model that has some. With sampling.speculative it is `speculate`
+    that decodes: the same completions, in fewer steps.
     """
     if keep_routing and model.experts is None:
         raise ValueError("keep_routing has nothing to keep: the model has no experts")
