@@ -44,6 +44,7 @@ def test_stages_stand_after_what_they_were_made_from_and_the_table_has_a_column_
     assert "cccccccccccc with changes" in html
     assert "0.25 [0.125, 0.875]" in html and "0.75 [0.125, 0.875]" in html
     assert html.index("R1-Zero") < html.index(">R1<")
+    assert "language</td>" in html and "cons@16" not in html  # which no model has
     assert "417" in html and "data:image/png" in html
 
 
