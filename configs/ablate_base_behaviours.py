@@ -13,8 +13,8 @@ Command:   python -m r1_jax sweep --config=configs/ablate_base_behaviours.py
            --grid "variant=shipped,no_search,no_checks" --seeds=3
 Hardware:  two CPU cores, 2 GiB a worker; 9 runs, half a processor-hour a base
 Expected:  length and reflection words rise less without searches in the base
-Obtained:  no_search (docs/claims): pass@1 0.066 -> 0.122, length 20.5 -> 20.3, three seeds; the shipped
-           base 0.15 -> 0.66 and x3.1. no_checks: not run yet
+Obtained:  no_search (docs/claims, three seeds): pass@1 0.066 -> 0.122, length 20.5 -> 20.3; the
+           shipped base 0.15 -> 0.66 and x3.1. no_checks: not run yet
 """
 
 from configs import r1_zero_countdown
