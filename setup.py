@@ -20,6 +20,7 @@ setuptools.setup(
         "ml_collections>=1.1.0",
         "absl-py>=2.5.1",
         # what it does not exist for
+        "etils[epath]>=1.15",  # one kind of path for disks and buckets; orbax needs it anyway
         "numpy>=2.4",
         "scipy>=1.17",  # Student's t of reports; jax needs it anyway
         "packaging>=26",  # doctor reads requirements
@@ -37,12 +38,13 @@ setuptools.setup(
         "tqdm>=4.70",  # progress
     ],
     extras_require={
-        "tpu": ["jax[tpu]"],
+        "tpu": ["jax[tpu]", "gcsfs>=2026.8"],  # checkpoints in a bucket
         "cuda": ["jax[cuda12]"],
         "interop": [
             "torch==2.13.0",  # what parity tests compare with, on the CPU
             "transformers==5.23.0",
             "jinja2>=3.1",  # chat templates as transformers renders them
+            "gcsfs>=2026.8",  # against a bucket in memory
         ],
         "dev": [
             "pytest>=9.2",

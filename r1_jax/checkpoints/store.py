@@ -1,16 +1,17 @@
 """Checkpoints of a run: arrays and host state, written in the background, complete or not there.
 
 On disk: <directory>/step_00000100/, with `arrays` (orbax, zarr in OCDBT) and `record` (JSON: host
-state, names, shapes and dtypes of the leaves, digest). A save is written to a directory with
-another name that is renamed when everything is in it, so a directory named step_* is a save that
-finished. A POSIX file system is needed; renaming is atomic there.
+state, names, shapes and dtypes of the leaves, digest). On a POSIX file system a save is written to
+a directory with another name that is renamed when everything is in it, so a directory named step_*
+is a save that finished. In a bucket, where nothing is renamed at once, it is one that holds
+commit_success.txt, which is written last and removed first.
 """
 
+import importlib.util
 import itertools
 import json
 import logging as python_logging
 import os
-import pathlib
 import re
 import shutil
 from typing import Any
@@ -19,11 +20,13 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from absl import logging
+from etils import epath
 
 from r1_jax.core import trees
 from r1_jax.sharding import place
 
 _STEP = re.compile(r"step_(\d{8,})")
+_COMMIT = "commit_success.txt"  # orbax's, in every complete checkpoint
 _HALF_WRITTEN = re.compile(r"step_\d{8,}(\.orbax-checkpoint-tmp.*|\.deleting)")
 
 
@@ -41,25 +44,22 @@ class Store:
     Every host of a program calls the same methods with the same arguments. Use it as a context
     manager, or end with close(): an error of the last save is raised there.
 
-    directory: created by the first save, relative paths count from the working directory.
+    directory: created by the first save, relative paths count from the working directory; or
+    gs://BUCKET/NAME, for which gcsfs has to be installed.
     keep: how many complete checkpoints stay; an older one goes once a newer one is complete. One
     more stays when `keep_also` names it.
     read_only: for a reader beside a running trainer; removes nothing, cannot save.
 
-    Raises ValueError for a keep below 1 and for a directory with a URL scheme.
+    Raises ValueError for a keep below 1, another URL, and a bucket that cannot be listed.
     """
 
     def __init__(
         self, directory: str | os.PathLike[str], *, keep: int = 3, read_only: bool = False
     ):
-        if "://" in str(directory):
-            raise ValueError(
-                f"checkpoints go to a directory of a POSIX file system, not to {directory}; mount "
-                "the bucket (gcsfuse) and give the path of the mount"
-            )
         if keep < 1:
             raise ValueError(f"keep={keep} would delete every checkpoint; use 1 or more")
-        self._directory = pathlib.Path(directory).absolute()
+        self._directory = _directory(directory)
+        self._is_bucket = "://" in str(self._directory)
         self._keep = keep
         self._also: int | None = None
         self._read_only = read_only
@@ -72,10 +72,12 @@ class Store:
                 arrays=_array_handler(), record=ocp.JsonCheckpointHandler()
             ),
             atomicity_options=ocp.options.AtomicityOptions(
-                mode=ocp.options.AtomicityMode.ATOMIC_RENAME
+                mode=ocp.options.AtomicityMode.COMMIT_FILE
+                if self._is_bucket
+                else ocp.options.AtomicityMode.ATOMIC_RENAME
             ),
         )
-        if not read_only:
+        if not read_only and jax.process_index() == 0:
             self._remove_half_written()
 
     def __enter__(self) -> "Store":
@@ -93,10 +95,9 @@ class Store:
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, ascending, after waiting for a save under way."""
         self.wait()
-        if not self._directory.is_dir():
-            return []
-        matches = (_STEP.fullmatch(entry.name) for entry in self._directory.iterdir())
-        return sorted(int(match[1]) for match in matches if match)
+        found = (_STEP.fullmatch(entry.name) for entry in self._entries())
+        steps = sorted(int(match[1]) for match in found if match)
+        return [step for step in steps if not self._is_unfinished(self.path(step))]
 
     def latest_step(self) -> int | None:
         """The newest complete step, None when there is none; waits for a save under way."""
@@ -163,16 +164,18 @@ class Store:
             for step in self.steps()[: -self._keep]:
                 if step == self._also:
                     continue
-                doomed = self.path(step).with_suffix(".deleting")
-                self.path(step).rename(doomed)
-                shutil.rmtree(doomed)
+                self._remove(self.path(step))
 
     def close(self) -> None:
         """Waits for a save under way and lets go of orbax's threads. Raises as wait() does."""
         try:
             self.wait()
         finally:
-            self._orbax.close()
+            try:
+                self._orbax.close()
+            except Exception:  # orbax's own files of a save that failed fail again here
+                if self._failure is None:
+                    raise
 
     def restore(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
         """(arrays, host_state) of the checkpoint of `step`.
@@ -193,8 +196,8 @@ class Store:
             if older
             else "no older checkpoint is left: start again in another directory"
         )
-        if not (path / "commit_success.txt").is_file():  # orbax itself does not look
-            raise DamagedError(f"{path} is damaged: its commit_success.txt is missing; {way_out}")
+        if not (path / _COMMIT).exists():  # orbax itself does not look
+            raise DamagedError(f"{path} is damaged: its {_COMMIT} is missing; {way_out}")
         record = self._read(path, way_out, record=ocp.args.JsonRestore())["record"]
         if not isinstance(record, dict) or not {"leaves", "digest", "host_state"} <= record.keys():
             raise DamagedError(f"{path} is damaged: its record is incomplete; {way_out}")
@@ -236,17 +239,40 @@ class Store:
             raise damaged[0]
         return None
 
-    def path(self, step: int) -> pathlib.Path:
+    def path(self, step: int) -> epath.Path:
         """Where the checkpoint of `step` lies, or would lie."""
         return self._directory / f"step_{step:08d}"
 
-    def _aside(self, step: int) -> pathlib.Path:
+    def _entries(self) -> list[epath.Path]:
+        try:
+            return sorted(self._directory.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise ValueError(
+                f"{self._directory} cannot be listed: {_first_line(error)}; see that it may be "
+                "read and written"
+            ) from error
+
+    def _is_unfinished(self, path: epath.Path) -> bool:
+        """Whether the step at `path` is a save, or a removal, that did not come to its end."""
+        return self._is_bucket and not (path / _COMMIT).exists()
+
+    def _remove(self, path: epath.Path) -> None:
+        """Removes a checkpoint so that at no moment a part of it looks like one."""
+        if self._is_bucket:
+            (path / _COMMIT).unlink()
+        else:
+            path = path.rename(path.with_suffix(".deleting"))
+        path.rmtree()
+
+    def _aside(self, step: int) -> epath.Path:
         """A free name for a damaged checkpoint of `step`."""
         names = itertools.chain([".damaged"], (f".damaged_{i}" for i in itertools.count(2)))
         found = (self.path(step).with_suffix(name) for name in names)
         return next(path for path in found if not path.exists())
 
-    def _read(self, path: pathlib.Path, way_out: str, **args: Any) -> Any:
+    def _read(self, path: epath.Path, way_out: str, **args: Any) -> Any:
         """The items of `args` from `path`; whatever goes wrong is a DamagedError."""
         try:
             return self._orbax.restore(path, args=ocp.args.Composite(**args))
@@ -257,14 +283,15 @@ class Store:
         """Frees what the failed save has written; the error for this and every later call."""
         assert self._saving is not None
         path = self.path(self._saving)
-        free = shutil.disk_usage(_existing(self._directory)).free
-        if jax.process_index() == 0 and self._directory.is_dir():
-            for entry in self._directory.iterdir():
-                if entry.name.startswith(f"{path.name}.") and _HALF_WRITTEN.fullmatch(entry.name):
-                    shutil.rmtree(entry, ignore_errors=True)
+        free = 0 if self._is_bucket else shutil.disk_usage(_existing(self._directory)).free
         self._saving = None
-        complete = self.steps()
-        kept = f"step {complete[-1]} is intact" if complete else "no checkpoint is complete yet"
+        try:
+            if jax.process_index() == 0:
+                self._remove_half_written(path.name)
+            complete = self.steps()
+            kept = f"step {complete[-1]} is intact" if complete else "no checkpoint is complete yet"
+        except ValueError as second:
+            kept = str(second)
         if "No space left" in str(error) or "quota exceeded" in str(error):
             why = (
                 f"the disk is full ({free / 1e6:.1f} MB were free, up to {self._bytes / 1e6:.1f} "
@@ -277,18 +304,41 @@ class Store:
         )
         return self._failure
 
-    def _remove_half_written(self) -> None:
-        """Removes what a killed process left of a save or of a deletion, saying so."""
-        if jax.process_index() != 0 or not self._directory.is_dir():
-            return
-        for entry in sorted(self._directory.iterdir()):
-            if _HALF_WRITTEN.fullmatch(entry.name):
+    def _remove_half_written(self, prefix: str = "") -> None:
+        """Removes what is left of a save or of a deletion that was interrupted, saying so."""
+        for entry in self._entries():
+            if not entry.name.startswith(prefix):
+                continue
+            is_step = _STEP.fullmatch(entry.name)
+            if _HALF_WRITTEN.fullmatch(entry.name) or (is_step and self._is_unfinished(entry)):
                 logging.warning(
                     "removing %s: a save or deletion that was interrupted; complete steps: %s",
                     entry,
                     self.steps() or "none",
                 )
-                shutil.rmtree(entry)
+                entry.rmtree()
+
+
+def _directory(directory: str | os.PathLike[str]) -> epath.Path:
+    text = os.fspath(directory)
+    scheme, has_scheme, _ = text.partition("://")
+    if not has_scheme:
+        return epath.Path(os.path.abspath(text))
+    if scheme != "gs":
+        raise ValueError(
+            f"checkpoints go to a directory or to gs://BUCKET/NAME, not to {directory}; mount it "
+            "and give the path of the mount"
+        )
+    if importlib.util.find_spec("gcsfs") is None:  # what etils.epath reaches buckets by
+        raise ValueError(
+            f"{directory} needs gcsfs, which is not installed: pip install gcsfs, or mount the "
+            "bucket (gcsfuse) and give the path of the mount"
+        )
+    from fsspec.config import conf
+
+    # What tensorstore or another host writes and removes, gcsfs would not see in its old listings.
+    conf.setdefault("gs", {})["use_listings_cache"] = False
+    return epath.Path(text)
 
 
 def _array_handler() -> ocp.PyTreeCheckpointHandler:
@@ -309,7 +359,7 @@ def _not_a_trace_of_orbax(record: python_logging.LogRecord) -> bool:
     )
 
 
-def _existing(directory: pathlib.Path) -> pathlib.Path:
+def _existing(directory: epath.Path) -> epath.Path:
     """The nearest directory above or at `directory` that exists."""
     return next(path for path in (directory, *directory.parents) if path.is_dir())
 
@@ -349,7 +399,7 @@ def _leaves(tree: Any) -> dict[str, list[Any]]:
     return leaves
 
 
-def _check_leaves(path: pathlib.Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
+def _check_leaves(path: epath.Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
     """Raises ValueError naming the first leaf in which checkpoint and model differ."""
     way_out = (
         "use the config that the checkpoint was made with (config.json of its run), or another "

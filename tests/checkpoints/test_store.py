@@ -152,7 +152,7 @@ def test_a_step_is_saved_once_and_in_order(tmp_path):
 @pytest.mark.parametrize(
     ("directory", "options", "message"),
     [
-        ("gs://bucket/run", {}, "POSIX file system, not to gs://bucket/run"),
+        ("s3://bucket/run", {}, "to gs://BUCKET/NAME, not to s3://bucket/run"),
         ("x", {"keep": 0}, "keep=0 would delete"),
     ],
 )
