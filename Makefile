@@ -23,7 +23,8 @@ R1_JAX := $(BIN)/python -m r1_jax
 COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock" --quiet $(LOCK_FLAGS)
 
-.PHONY: help quickstart test lint base env lock ci-deps plan-deps plan-test bench bench-peers peers
+.PHONY: help quickstart test lint base env lock ci-deps plan-deps plan-test pod-test bench \
+	bench-peers peers
 .DELETE_ON_ERROR:
 
 help:
@@ -37,6 +38,7 @@ help:
 	@echo 'make plan-test    a small plan, so that the path cannot rot'
 	@echo 'make bench        times GRPO steps and rollouts of ours (BENCH="S M --steps=5")'
 	@echo 'make bench-peers  the same beside TRL, transformers and Tunix, in environments of their own'
+	@echo 'make pod-test     programs of 2 and 4 processes against the same of one, killed and resumed'
 	@echo 'make ci-deps      what CI needs besides: chromium, bubblewrap'
 
 quickstart: env
@@ -121,3 +123,6 @@ peers: .venvs/trl/installed .venvs/tunix/installed
 	$(PYTHON) -m venv .venvs/$*
 	.venvs/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
+
+pod-test: env
+	$(BIN)/python -m pytest -m multihost tests/test_pod.py

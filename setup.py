@@ -21,6 +21,7 @@ setuptools.setup(
         "absl-py>=2.5.1",
         # what it does not exist for
         "etils[epath]>=1.15",  # one kind of path for disks and buckets; orbax needs it anyway
+        "fsspec>=2026.9",  # through which it reaches buckets; it needs it anyway
         "numpy>=2.4",
         "scipy>=1.17",  # Student's t of reports; jax needs it anyway
         "packaging>=26",  # doctor reads requirements

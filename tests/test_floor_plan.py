@@ -34,6 +34,7 @@ ONLY_IN = {  # third-party module or package -> the rooms or files that may impo
 
 ROOM_TESTS = {  # what a whole room does, in no one module
     "bench/test_bench.py",  # the scripts in bench/
+    "checkpoints/test_bucket.py",  # the store where nothing can be renamed
     "launch/test_launch.py",  # the scripts in launch/
     "launch/test_manifests.py",  # its files for other engines
     "interop/test_mtp.py",  # the layer of multi-token prediction in files, config and conversion

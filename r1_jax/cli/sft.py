@@ -37,7 +37,7 @@ def main(argv):
     from r1_jax.pipeline import sft
 
     try:
-        with running.guarded():
+        with running.guarded(on_several=True):
             path = sft.run(parsed.config, parsed.values.data, parsed.values.workdir)
     except (OSError, ValueError) as error:
         flagset.fail(error)

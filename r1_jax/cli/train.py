@@ -21,7 +21,7 @@ def main(argv):
     from r1_jax.training import grpo
 
     try:
-        with running.guarded():
+        with running.guarded(on_several=True):
             is_news = r1_zero.run(parsed.config, parsed.values.workdir)
     except (OSError, ValueError, grpo.GapError) as error:
         flagset.fail(error)

@@ -18,7 +18,8 @@ class MetricsLog:
     resumed run are those of an uninterrupted one. 0 starts afresh.
     required, eval_required: keys that the first row of metrics.jsonl and of eval.jsonl must hold,
     so that a misspelt name fails at the first step and not in the report.
-    In a program of many hosts only one writes. Raises OSError on a full disk, naming the file.
+    In a program of many hosts one writes, the others have Silent. Raises OSError on a full disk,
+    naming the file.
     """
 
     def __init__(
@@ -94,6 +95,19 @@ class MetricsLog:
             if name != "step" and not isinstance(value, str | Mapping | list | tuple | None):
                 tag = (prefix + name).replace("@", "_at_")  # TensorBoard allows no @
                 self._tensorboard.add_scalar(tag, float(value), step)
+
+
+class Silent:
+    """In MetricsLog's place on the hosts of a program that do not write."""
+
+    def row(self, step: int, mapping: Mapping[str, Any]) -> None: ...
+    def eval_row(self, step: int, mapping: Mapping[str, Any]) -> None: ...
+    def samples(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None: ...
+    def eval_samples(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None: ...
+    def __enter__(self) -> "Silent":
+        return self
+
+    def __exit__(self, *_) -> None: ...
 
 
 class _Rows:

@@ -13,7 +13,7 @@ class Progress:
     """Shows step, reward, length and ETA on `stream` (default: standard error).
 
     On a terminal a tqdm bar. Elsewhere (a file, a pipe, CI) plain lines: the first step, the last
-    one, and between them at most one every `every_seconds`.
+    one, and between them at most one every `every_seconds`. is_shown: False for silence.
     """
 
     def __init__(
@@ -21,6 +21,7 @@ class Progress:
         num_steps: int,
         *,
         first_step: int = 0,
+        is_shown: bool = True,
         every_seconds: float = 60.0,
         stream: TextIO | None = None,
         now: Callable[[], float] = time.monotonic,
@@ -33,7 +34,8 @@ class Progress:
         self._last_update = now()
         self._last_line = -math.inf
         self._bar = None
-        if self._stream.isatty():
+        self._is_shown = is_shown
+        if is_shown and self._stream.isatty():
             import tqdm
 
             self._bar = tqdm.tqdm(
@@ -62,7 +64,7 @@ class Progress:
         """Prints `text` as a line of its own, above the bar if there is one."""
         if self._bar is not None:
             self._bar.write(text, file=self._stream)
-        else:
+        elif self._is_shown:
             print(text, file=self._stream, flush=True)
 
     def close(self) -> None:

@@ -4,7 +4,7 @@ A checkpoint of such a run holds adapters and no base. The base stays where conf
 digest stands in the checkpoint, and adapters are never put beside another one.
 """
 
-import pathlib
+import os
 from functools import partial
 from typing import Any
 
@@ -54,7 +54,10 @@ def left_out(frozen: lora.Frozen | None, parents: dict[str, str]) -> dict[str, s
 
 
 def same_base(
-    path: pathlib.Path, host: dict[str, Any], frozen: lora.Frozen | None, parents: dict[str, str]
+    path: os.PathLike[str],
+    host: dict[str, Any],
+    frozen: lora.Frozen | None,
+    parents: dict[str, str],
 ) -> None:
     """Raises ValueError when the checkpoint at `path`, with host state `host`, left out another."""
     base = left_out(frozen, parents)["base"]

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from r1_jax.checkpoints import folder, weights
@@ -162,7 +161,7 @@ def make_state(params: Any, tx, mesh: jax.sharding.Mesh) -> tuple[train_state.Tr
 
 
 def put(tree: Any, mesh: jax.sharding.Mesh) -> Any:
-    """Host rows of `tree` on the mesh's data axes; arrays already on devices stay."""
+    """Rows of `tree`, which every host has, on the mesh's data axes; arrays on devices stay."""
     spec = place.batch_sharding(mesh).spec
 
     def one(x):
@@ -229,7 +228,7 @@ def make_programs(
             lora.join(of_reference, params), put(of_rows(rollouts), mesh)
         ),
         update=lambda state, batch, order: compiled.update(
-            state, put(batch, mesh), jnp.asarray(order), frozen
+            state, put(batch, mesh), np.asarray(order), frozen
         ),
         mix=compiled.mix,
     )

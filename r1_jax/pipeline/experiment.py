@@ -43,6 +43,7 @@ class CheckpointConfig:
 
     every: int = 20  # updates; 0 saves only the last
     keep: int = 2  # the newest; RL keeps its best besides, by held-out pass@1
+    directory: str = ""  # of this run's alone, or gs://BUCKET/NAME; "" is WORKDIR/checkpoints
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,15 +2,25 @@
 
 import base64
 import json
+import os
 import pathlib
 from collections.abc import Collection
 from typing import Any
 
-from r1_jax.checkpoints import atomic
+from r1_jax.checkpoints import atomic, store
 from r1_jax.core import build
 from r1_jax.metrics import jsonl
 from r1_jax.pipeline import experiment
+from r1_jax.sharding import hosts
 from r1_jax.text import load as text_load
+
+
+def checkpoints(
+    workdir: pathlib.Path, config: experiment.ExperimentConfig, *, read_only: bool = False
+) -> store.Store:
+    """The store of the run in `workdir`: there, or where config.checkpoint.directory says."""
+    directory = config.checkpoint.directory or workdir / "checkpoints"
+    return store.Store(directory, keep=config.checkpoint.keep, read_only=read_only)
 
 
 def same_run(workdir: pathlib.Path, config: experiment.ExperimentConfig) -> None:
@@ -21,7 +31,7 @@ def same_run(workdir: pathlib.Path, config: experiment.ExperimentConfig) -> None
     _differ(workdir, json.loads(path.read_text()), config)
 
 
-def _differ(path: pathlib.Path, found: dict[str, Any], config: experiment.ExperimentConfig):
+def _differ(path: os.PathLike[str], found: dict[str, Any], config: experiment.ExperimentConfig):
     wanted = json.loads(json.dumps(build.to_dict(config)))
     if found != wanted:
         old, new = _flat(found), _flat(wanted)
@@ -50,13 +60,15 @@ def claim(
             f"{path} is not the tokenizer of this config (digest {tokens.digest[:12]}), but the "
             "one this run was begun with; go on with that one, or use another --workdir"
         )
+    if not hosts.is_first():
+        return
     atomic.write(path, tokens.model)
     content = json.dumps(build.to_dict(config), indent=2) + "\n"
     atomic.write(workdir / "config.json", content.encode())
 
 
 def same_source(
-    path: pathlib.Path,
+    path: os.PathLike[str],
     host: dict[str, Any],
     config: experiment.ExperimentConfig,
     tokens: text_load.Loaded,

@@ -5,11 +5,11 @@ import pathlib
 from functools import partial
 from typing import Any
 
-from r1_jax.checkpoints import atomic, store, weights
+from r1_jax.checkpoints import atomic, weights
 from r1_jax.core import build, keys
 from r1_jax.data.tasks import load
 from r1_jax.metrics import clock as metrics_clock
-from r1_jax.pipeline import adapters, assemble, experiment, programs, r1_zero, supervised
+from r1_jax.pipeline import adapters, assemble, experiment, folders, programs, r1_zero, supervised
 from r1_jax.pipeline import score as scoring
 from r1_jax.sampling import engine
 from r1_jax.sharding import mesh as meshes
@@ -43,7 +43,7 @@ def restore(
     like = {"state": stage.state}
     if config.keeps_reference:
         like["reference"] = stage.state.params
-    with store.Store(pathlib.Path(run) / "checkpoints", read_only=True) as checkpoints:
+    with folders.checkpoints(pathlib.Path(run), config, read_only=True) as checkpoints:
         step = checkpoints.latest_step() if step is None else step
         if step is None:
             raise ValueError(f"{run} has no complete checkpoint yet; let it run a little longer")

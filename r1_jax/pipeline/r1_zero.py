@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from r1_jax.checkpoints import manifest, store
+from r1_jax.checkpoints import manifest
 from r1_jax.core import build, interrupt, keys, types
 from r1_jax.data.tasks import load
 from r1_jax.data.tasks import task as tasks
@@ -19,12 +19,20 @@ from r1_jax.evaluation import run as evaluation
 from r1_jax.metrics import clock as metrics_clock
 from r1_jax.metrics import compilations, hacking, jsonl, progress
 from r1_jax.metrics import log as metrics_log
-from r1_jax.pipeline import adapters, assemble, experiment, folders, general_reward, programs
+from r1_jax.pipeline import (
+    adapters,
+    assemble,
+    experiment,
+    folders,
+    general_reward,
+    interruption,
+    programs,
+)
 from r1_jax.pipeline import score as scoring
 from r1_jax.rl import diagnostics
 from r1_jax.sampling import engine
+from r1_jax.sharding import hosts, place
 from r1_jax.sharding import mesh as meshes
-from r1_jax.sharding import place
 from r1_jax.text import chat, dialogue, tokenizer
 from r1_jax.training import grpo, ppo, preflight, switches
 
@@ -44,7 +52,7 @@ def run(config: experiment.ExperimentConfig, workdir: str | pathlib.Path) -> boo
     stage = assemble.add_critic(config, assemble.setup(config, config.grpo.num_steps))
     with (
         meshes.activate(stage.mesh),
-        store.Store(workdir / "checkpoints", keep=config.checkpoint.keep) as checkpoints,
+        folders.checkpoints(workdir, config) as checkpoints,
         compilations.Counter() as counter,
     ):
         return _run(config, workdir, equipped, stage, checkpoints, counter)
@@ -71,9 +79,12 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
         "tokenizer": base64.b64encode(stage.tokens.model).decode(),
         **adapters.left_out(stage.frozen, stage.parents),
     }
+    shared = "give all hosts one --workdir, or one checkpoint.directory, that they share"
+    hosts.same(f"checkpoints in {workdir}", checkpoints.steps(), shared)
     latest = None
     if found := checkpoints.restore_newest(_arrays(config, state, reference)):
         latest, arrays, host = found
+        hosts.same(f"newest sound checkpoint in {workdir}", latest, shared)
         folders.same_source(checkpoints.path(latest), host, config, stage.tokens)
         adapters.same_base(checkpoints.path(latest), host, stage.frozen, stage.parents)
         state, reference = arrays["state"], arrays.get("reference", reference)
@@ -82,7 +93,8 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
     first_step = int(state.step)
     if latest is not None and first_step >= cfg.num_steps:
         evaluated, _ = jsonl.read(workdir / "eval.jsonl")
-        if any(row["step"] >= first_step for row in evaluated):
+        # Process 0 writes it, and the others may not see its folder.
+        if hosts.gather("done", any(row["step"] >= first_step for row in evaluated))[0]:
             return False  # else it was killed in its last evaluation
 
     clock = metrics_clock.Clock(host["seconds"])
@@ -111,12 +123,12 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
     whole = {"arrays": _arrays(config, state, reference), "batches": prompts.state()}
 
     def graded(*args):
-        interrupt.leave_if_asked()
+        interruption.leave_if_asked()
         wait = score(*args)
 
         def finish():
             scored = wait()
-            interrupt.leave_if_asked()
+            interruption.leave_if_asked()
             return scored
 
         return finish
@@ -151,6 +163,8 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
             )
 
     def write_manifest():
+        if not hosts.is_first():
+            return
         record = manifest.collect(
             seed=seed,
             config=build.to_dict(config),
@@ -164,8 +178,10 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
     folders.claim(workdir, config, stage.tokens)
     with (
         scorer,
-        metrics_log.MetricsLog(workdir, first_step=first_step) as log,
-        progress.Progress(cfg.num_steps, first_step=first_step) as bar,
+        metrics_log.MetricsLog(workdir, first_step=first_step)
+        if hosts.is_first()
+        else metrics_log.Silent() as log,
+        progress.Progress(cfg.num_steps, first_step=first_step, is_shown=hosts.is_first()) as bar,
     ):
         rewards: list[float] = []
         accuracies: list[float] = []
@@ -192,14 +208,13 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
             is_end = step == 0 or step >= cfg.num_steps
             every = config.eval.every
             crossed = every and step // every > (step - cfg.updates_per_rollout) // every
-            interrupt.leave_if_asked()
+            interruption.leave_if_asked()
             if not (is_end or crossed):
                 return
             with clock.phase("eval"):
                 row, samples = held_out(params, step, keys.at(root, "eval", step), is_end)
             log.eval_samples(step, samples)
             log.eval_row(step, row)  # last: a row says that its evaluation is complete
-            checkpoints.keep_also(folders.best_step(workdir, saved))
             cons = row["cons@16"]
             bar.note(
                 f"eval at step {step}: pass@1 {row['pass@1']:.3f} "
@@ -207,9 +222,11 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
                 f"cons@16 {'-' if cons is None else f'{cons:.3f}'}, "
                 f"length {row['length/mean']:.1f}, n {row['num_problems']}"
             )
-            logged = [jsonl.read(workdir / f"{name}.jsonl")[0] for name in ("metrics", "eval")]
-            if doubt := hacking.warning(*logged):
-                bar.note(f"step {step}: {doubt}")
+            if hosts.is_first():
+                checkpoints.keep_also(folders.best_step(workdir, saved))
+                logged = [jsonl.read(workdir / f"{name}.jsonl")[0] for name in ("metrics", "eval")]
+                if doubt := hacking.warning(*logged):
+                    bar.note(f"step {step}: {doubt}")
 
         def save(state, reference):
             whole.update(arrays=_arrays(config, state, reference), batches=prompts.state())
@@ -311,7 +328,7 @@ def evaluator(config, task, generate, scorer, to_batch):
         num = cfg.num_problems if is_end else min(cfg.num_problems_between, cfg.num_problems)
 
         def sample(batch):
-            interrupt.leave_if_asked()
+            interruption.leave_if_asked()
             padded = list(batch) + [batch[0]] * (size - len(batch))  # one shape, one program
             limit = config.grpo.response_limit(step)
             rollouts = place.to_host(generate(params, to_batch(padded), key, step, limit))

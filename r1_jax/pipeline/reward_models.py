@@ -1,5 +1,6 @@
 """Reward models, the stage: judged pairs or labelled answers in, a reward model out."""
 
+import os
 import pathlib
 from functools import partial
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from r1_jax.checkpoints import atomic, manifest, store, weights
+from r1_jax.checkpoints import atomic, manifest, weights
 from r1_jax.core import build, interrupt
 from r1_jax.evaluation import pass_at_k
 from r1_jax.metrics import clock as metrics_clock
@@ -55,7 +56,7 @@ def run(
     )
     with (
         meshes.activate(mesh),
-        store.Store(workdir / "checkpoints", keep=config.checkpoint.keep) as checkpoints,
+        folders.checkpoints(workdir, config) as checkpoints,
     ):
         base, parents = assemble.initial_params(config, mesh, tokens)
         parents |= {"tokenizer": tokens.digest, "data": data_digest}
@@ -159,7 +160,7 @@ def held_out(
     return row | {"num_examples": len(examples)}, rewards
 
 
-def _same_data(path: pathlib.Path, trained_on: str, given: str) -> None:
+def _same_data(path: os.PathLike[str], trained_on: str, given: str) -> None:
     if trained_on != given:
         raise ValueError(
             f"{path} was trained on data of digest {trained_on[:12]}, this file has {given[:12]}; "

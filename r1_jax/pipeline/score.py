@@ -11,12 +11,15 @@ from r1_jax.evaluation import run as evaluation
 from r1_jax.metrics import clock as metrics_clock
 from r1_jax.rewards import combine, grader, pool, verdict
 from r1_jax.sampling import engine
+from r1_jax.sharding import hosts
 from r1_jax.text import chat, reflection, tokenizer
 from r1_jax.training import rollout
 
+GRADE_SECONDS = 1800.0  # between the first host that has graded its share and the last
+
 
 class Scorer:
-    """Grades rollouts of one task under one reward configuration.
+    """Grades rollouts of one task under one reward configuration; each host does its share.
 
     seed: of the random reward. Raises ValueError, at once, for a custom reward that cannot be
     resolved and for functions of the task that have no name in a module: graders run in child
@@ -82,21 +85,27 @@ class Scorer:
     def _start(self, prompts, rollouts, step) -> Callable[[], tuple[rollout.Scored, list]]:
         texts = engine.completions(rollouts, self._tokens)
         group_size = len(texts) // len(prompts)
-        wait = self._pool.submit(
-            [
-                (
-                    prompts[i // group_size],
-                    text,
-                    step,
-                    int(rollouts.sample_B[i]),
-                    int(rollouts.length_B[i]),
-                )
-                for i, text in enumerate(texts)
-            ]
-        )
+        items = [
+            (
+                prompts[i // group_size],
+                text,
+                step,
+                int(rollouts.sample_B[i]),
+                int(rollouts.length_B[i]),
+            )
+            for i, text in enumerate(texts)
+        ]
+        mine = hosts.share(len(items))
+        wait = self._pool.submit(items[mine.start : mine.stop])
 
         def finish() -> tuple[rollout.Scored, list[str | None]]:
-            found = [grader.read(result, self._parts) for result in wait()]
+            shares = hosts.gather(f"grades of step {step}", wait(), seconds=GRADE_SECONDS)
+            results = [
+                pool.Result(value, None if failure is None else verdict.Outcome(failure), error)
+                for share in shares
+                for value, failure, error in share
+            ]
+            found = [grader.read(result, self._parts) for result in results]
             grades = [graded.grade for graded in found]
             pool.check_failures(
                 [grade.outcome for grade in grades],

@@ -8,6 +8,7 @@ from absl import logging
 from r1_jax.checkpoints import atomic
 from r1_jax.data import demonstrations
 from r1_jax.pipeline import assemble, experiment, folders, r1_zero, supervised
+from r1_jax.sharding import hosts
 
 WEIGHTS = "policy.safetensors"  # in the workdir of every stage that trains a policy
 
@@ -22,7 +23,7 @@ def run(
     workdir = pathlib.Path(workdir)
     folders.same_run(workdir, config)
     path = workdir / WEIGHTS
-    if path.exists():
+    if hosts.gather("done", path.exists())[0]:  # process 0 writes it
         return path
     tokens = assemble.load_tokenizer(config)
     rows, num_long = demonstrations.pack(
@@ -30,8 +31,9 @@ def run(
     )
     if num_long:
         logging.warning("%d demonstrations are longer than sft.row_length", num_long)
-    workdir.mkdir(parents=True, exist_ok=True)
-    atomic.write(path.with_suffix(".model"), tokens.model)  # first: with the weights it is done
+    if hosts.is_first():
+        workdir.mkdir(parents=True, exist_ok=True)
+        atomic.write(path.with_suffix(".model"), tokens.model)  # first: with the weights it is done
     supervised.run(
         config,
         config.sft,

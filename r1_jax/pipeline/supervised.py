@@ -4,14 +4,14 @@ import pathlib
 
 import numpy as np
 
-from r1_jax.checkpoints import manifest, store, weights
+from r1_jax.checkpoints import manifest, weights
 from r1_jax.core import build, interrupt
 from r1_jax.data import packing
 from r1_jax.metrics import log as metrics_log
 from r1_jax.metrics import progress
-from r1_jax.pipeline import adapters, assemble, experiment, folders
+from r1_jax.pipeline import adapters, assemble, experiment, folders, interruption
+from r1_jax.sharding import hosts, place
 from r1_jax.sharding import mesh as meshes
-from r1_jax.sharding import place
 from r1_jax.training import supervised
 
 ROW = ("loss", "entropy", "gradient/norm", "update/skipped")
@@ -38,7 +38,7 @@ def run(
     folders.claim(workdir, claimed, tokens)
     with (
         meshes.activate(stage.mesh),
-        store.Store(workdir / "checkpoints", keep=config.checkpoint.keep) as checkpoints,
+        folders.checkpoints(workdir, config) as checkpoints,
     ):
         state = stage.state
         if found := checkpoints.restore_newest(state):
@@ -49,8 +49,10 @@ def run(
             config, loop, tokens, stage.tx, stage.shardings, stage.frozen
         )
         with (
-            metrics_log.MetricsLog(workdir, first_step=first_step, required=ROW) as log,
-            progress.Progress(num_steps, first_step=first_step) as bar,
+            metrics_log.MetricsLog(workdir, first_step=first_step, required=ROW)
+            if hosts.is_first()
+            else metrics_log.Silent() as log,
+            progress.Progress(num_steps, first_step=first_step, is_shown=hosts.is_first()) as bar,
         ):
 
             def log_row(step, row):
@@ -59,7 +61,7 @@ def run(
 
             def save(state):
                 step, every = int(state.step), config.checkpoint.every
-                ends = interrupt.is_asked()
+                ends = interruption.is_asked()
                 if step == num_steps or (every and step % every == 0) or ends:
                     checkpoints.save(step, state, adapters.left_out(stage.frozen, stage.parents))
                 if ends:
@@ -78,7 +80,9 @@ def run(
         params = place.to_host(adapters.merged(stage.frozen, state.params))
     record = weights_record(claimed, tokens.digest, stage.parents | (parents or {}))
     record |= {"num_steps": num_steps, "num_tokens": int(np.sum(rows.segment_BT > 0))}
-    weights.save_weights(path, params, record, storage=loop.storage)
+    if hosts.is_first():
+        weights.save_weights(path, params, record, storage=loop.storage)
+    hosts.meet(f"{path.name} is written")
 
 
 def weights_record(

@@ -122,23 +122,22 @@ def replicated(mesh: jax.sharding.Mesh) -> jax.NamedSharding:
 
 
 def from_host(tree: Any, mesh: jax.sharding.Mesh, spec: jax.P) -> Any:
-    """Global arrays from every host's own rows: a pytree of NumPy arrays -> of jax.Arrays.
+    """Global arrays of a pytree of NumPy arrays that every host holds whole and alike.
 
-    spec: how each array is laid out, cut to the array's rank (so scalars are replicated). The
-    rows of the hosts are joined along the split dimensions, in the order of the mesh; replicated
-    dimensions must hold the same on every host. Raises ValueError when the rows do not divide.
+    spec: how each array is laid out, cut to the array's rank (so scalars are replicated); a host
+    hands its devices their parts. Raises ValueError when a dimension does not divide.
     """
 
     def one(x: Any) -> jax.Array:
         x = np.asarray(x)
         sharding = jax.NamedSharding(mesh, jax.P(*spec[: x.ndim]))
         try:
-            return jax.make_array_from_process_local_data(sharding, x)
+            return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
         except ValueError as error:
             sizes = "*".join(f"{axis}={size}" for axis, size in mesh.shape.items())
             raise ValueError(
-                f"this host's rows of shape {x.shape} do not split as {sharding.spec} over the "
-                f"mesh {sizes}; use a number of rows that the split axes' sizes divide"
+                f"rows of shape {x.shape} do not split as {sharding.spec} over the mesh {sizes}; "
+                "use a number of rows that the split axes' sizes divide"
             ) from error
 
     return jax.tree.map(one, tree)
@@ -148,7 +147,7 @@ def to_host(tree: Any) -> Any:
     """NumPy copies of whole global arrays, the same on every host (a collective with several)."""
 
     def one(x: Any) -> np.ndarray:
-        if isinstance(x, jax.Array) and not x.is_fully_addressable:
+        if isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated):
             return np.asarray(multihost_utils.process_allgather(x, tiled=True))
         return np.asarray(x)
 

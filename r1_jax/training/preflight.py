@@ -46,7 +46,7 @@ def check(
     limit = config.response_limit(0)
     key = keys.at(keys.root(seed), "preflight")
     rollouts = place.to_host(programs.generate(params, batch, key, 0, limit))
-    learner_BT = np.asarray(programs.logps(params, rollouts))
+    learner_BT = place.to_host(programs.logps(params, rollouts))
     mask_BT = masked.completion_mask(
         rollouts.prompt_length_B, rollouts.length_B, rollouts.tokens_BT.shape[1]
     )

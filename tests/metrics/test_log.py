@@ -182,3 +182,11 @@ def test_tensorboard_holds_the_scalars_and_forgets_what_a_resume_took_back(tmp_p
     assert lengths == [(step, pytest.approx(row(step)["length/mean"])) for step in range(4)]
     passes = [step for tag, step, _ in scalars if tag == "eval/countdown/pass_at_1"]
     assert passes == [0, 2]
+
+
+def test_the_hosts_that_do_not_write_take_the_same_calls():
+    ours = {name for name in vars(log.MetricsLog) if not name.startswith("_")} - {"close"}
+    assert ours <= vars(log.Silent).keys()
+    with log.Silent() as silent:
+        silent.row(0, {})
+        silent.samples(0, [])

@@ -40,3 +40,7 @@ def test_a_terminal_gets_one_bar_with_step_reward_length_and_eta(monkeypatch):
     assert "100/100" in text and "reward 1.25  length 40  ETA 0s" in text
     assert "flat: 97% of completions are cut off\n" in text
     assert "step 41/100" not in text
+
+
+def test_a_host_that_shows_nothing_is_silent():
+    assert run(io.StringIO(), is_shown=False) == "" == run(Terminal(), is_shown=False)
