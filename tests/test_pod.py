@@ -203,3 +203,15 @@ def test_told_to_end_one_process_takes_the_other_with_it(shared):
     assert (workdir / "checkpoints" / "step_00000017").is_dir()
     _run("grpo", workdir, shared, 2)
     assert _result(workdir) == _result(whole)
+
+
+@pytest.mark.multihost
+def test_another_number_of_processes_goes_on_with_the_same_prompts(shared):
+    whole, workdir = _uninterrupted(shared, 1), shared / "grpo_moved"
+    _assert_ends(_end(_start("grpo", workdir, shared, 2, "update", 11, 1, "SIGKILL")), 1)
+    _run("grpo", workdir, shared, 1)
+    _assert_same_rows(_rows(workdir / "metrics.jsonl"), _rows(whole / "metrics.jsonl"))
+    for step in range(20):
+        name = f"samples/step_{step:06d}.jsonl"
+        uids = [[row["uid"] for row in _rows(d / name)] for d in (workdir, whole)]
+        assert uids[0] == uids[1] != []
