@@ -12,7 +12,7 @@ from typing import Any
 
 OURS = "r1_jax"  # how the names of our entrants begin; the first one of a work is compared with
 HEADS = (
-    "work", "entrant", "median s", "least s", "steps", "x ours", "tokens/s", "useful share",
+    "work", "entrant", "median s", "least s", "CPU s", "steps", "x ours", "tokens/s", "useful share",
     "peak MiB", "start s, cold", "start s, warm",
 )  # fmt: skip
 
@@ -46,6 +46,7 @@ def cells(row: Mapping[str, Any], ours: Mapping[str, Any] | None) -> tuple[str, 
         row["name"],
         f"{median:.2f}",
         f"{min(seconds):.2f}",
+        f"{statistics.median(row['cpu_seconds']):.2f}",
         str(len(seconds)),
         ratio,
         f"{row['tokens'] / median:,.0f}",

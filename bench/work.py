@@ -110,6 +110,9 @@ def age_seconds() -> float:
 class Turns:
     """The steps of one process, timed one by one; each may wait for the word to begin.
 
+    Beside wall seconds those of the processor, all threads together: on a machine that others use,
+    they say more.
+
     With `driven` a step begins when a line comes in on standard input, so that several processes
     can take turns on one machine. Each step, and then the whole, is a line of JSON on standard
     output; whatever libraries print there goes to standard error.
@@ -118,9 +121,10 @@ class Turns:
     def __init__(self, name: str, driven: bool):
         self.name, self.driven = name, driven
         self.seconds: list[float] = []
+        self.cpu_seconds: list[float] = []
         self.tokens = 0
         self.start_seconds = 0.0
-        self._began = 0.0
+        self._began = self._spent = 0.0
         self._out = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)
 
@@ -128,15 +132,17 @@ class Turns:
         """Waits for the turn, if others take some, and starts the clock."""
         if self.driven and not sys.stdin.readline():
             raise SystemExit("nobody drives this process any more")
-        self._began = time.perf_counter()
+        self._began, self._spent = time.perf_counter(), time.process_time()
 
     def end(self, tokens: int, **facts: Any) -> None:
         """Stops the clock. tokens: those the completions really have. facts: for the record."""
         self.seconds.append(time.perf_counter() - self._began)
+        self.cpu_seconds.append(time.process_time() - self._spent)
         if len(self.seconds) == 1:
             self.start_seconds = age_seconds()
         self.tokens = int(tokens)
-        self._write({"step": len(self.seconds) - 1, "seconds": self.seconds[-1], **facts})
+        last = {"seconds": self.seconds[-1], "cpu_seconds": self.cpu_seconds[-1]}
+        self._write({"step": len(self.seconds) - 1, **last, **facts})
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[dict[str, Any]]:
@@ -153,6 +159,7 @@ class Turns:
             {
                 "name": self.name,
                 "step_seconds": timed,
+                "cpu_seconds": self.cpu_seconds[1:],
                 "median_seconds": statistics.median(timed) if timed else None,
                 "tokens": self.tokens,
                 "start_seconds": self.start_seconds,

@@ -70,7 +70,48 @@ def run(work: works.Work, turns: works.Turns, num_steps: int, num_rows: int, cac
     turns.finish(useful_share=tokens / row_steps)
 
 
+def continuous(work: works.Work, turns: works.Turns, num_steps: int, num_rows: int) -> None:
+    """The same by continuous batching: num_rows completions at a time, refilled, paged cache."""
+    model = qwen2.model(work).eval()
+    prompts = np.repeat(works.prompts(work, work.tail_prompts), work.group_size, axis=0)
+    length_B = works.tail_lengths(work)
+    config = transformers.GenerationConfig(
+        do_sample=True, temperature=1.0, top_k=0, top_p=1.0, eos_token_id=-1
+    )
+    pages = -(-(work.prompt_length + work.response_length) // PAGE)
+    batching = transformers.ContinuousBatchingConfig(
+        page_size=PAGE,
+        num_blocks=num_rows * pages + 1,
+        max_batch_tokens=num_rows + work.prompt_length * work.group_size,
+        max_requests_per_batch=num_rows,
+        seed=0,
+    )
+    with model.continuous_batching_context_manager(
+        generation_config=config, continuous_batching_config=batching
+    ) as manager:
+        for _ in range(num_steps + 1):
+            with turns.turn() as found:
+                for row, length in zip(prompts.tolist(), length_B.tolist(), strict=True):
+                    manager.add_request(row, max_new_tokens=length)
+                results = []
+                while len(results) < work.tail_rows:
+                    result = manager.get_result(timeout=1)
+                    if result is not None and result.is_finished():
+                        assert result.error is None, result.error
+                        results.append(len(result.generated_tokens))
+                    assert manager.is_running()
+                found["tokens"] = sum(results)
+            assert sorted(results) == sorted(length_B.tolist())
+    turns.finish()
+
+
+PAGE = 32  # tokens
+
 if __name__ == "__main__":
     given = works.arguments(rows=64, cache="dynamic")
-    turns = works.Turns("transformers", given.driven)
-    run(given.work, turns, given.steps, given.rows, given.cache)
+    if given.cache == "paged":
+        turns = works.Turns("transformers, continuous", given.driven)
+        continuous(given.work, turns, given.steps, given.rows)
+    else:
+        turns = works.Turns("transformers", given.driven)
+        run(given.work, turns, given.steps, given.rows, given.cache)

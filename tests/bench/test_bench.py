@@ -159,6 +159,7 @@ def reading(name, seconds, tokens=100, work="S step", **more):
         "name": name,
         "work": work,
         "step_seconds": seconds,
+        "cpu_seconds": [2 * s for s in seconds],
         "tokens": tokens,
         "peak_bytes": 3 * 2**20,
         "start_seconds": 1.25,
@@ -180,10 +181,10 @@ def test_a_table_has_medians_minima_and_ratios_of_time_a_token():
         for line in table.table(rows).strip().splitlines()
     ]
     assert ours == [
-        "S step", "r1_jax", "2.00", "1.00", "3", "1.00", "50", "", "3", "1.2", "0.5"
+        "S step", "r1_jax", "2.00", "1.00", "4.00", "3", "1.00", "50", "", "3", "1.2", "0.5"
     ]  # fmt: skip
-    assert peer[2:7] == ["6.00", "5.00", "3", "3.00", "17"]
-    assert tail[7] == "0.900" and other[5] == "2.00"
+    assert peer[2:8] == ["6.00", "5.00", "12.00", "3", "3.00", "17"]
+    assert tail[8] == "0.900" and other[6] == "2.00"
     with pytest.raises(ValueError, match="no timed step"):
         table.table([reading("r1_jax", [])])
 
