@@ -4,8 +4,10 @@ Every row has a `prefix` (its prompt, copied in when the row is filled) and a `r
 tokens. All rows write the same ring slot at the same step, so a step is one in-place slice per
 layer and never a scatter; a row that was refilled later merely sees fewer of the last slots. Keys
 are stored after rotary, so a slot's place in the ring carries no position. Layers are separate
-arrays: a stacked cache would be copied through the layer scan at every token. With latent attention
-the keys are its latents, K = 1, and there are no values: `prefix_v` and `ring_v` are empty.
+arrays: a stacked cache would be copied through the layer scan at every token. Keys lie with the
+slots last, values with the features last, each as its product reads it: XLA's CPU takes four times
+as long to multiply queries with keys that lie as values do. With latent attention the keys are its
+latents, K = 1, which are mixed too and lie as values do; `prefix_v` and `ring_v` are empty.
 """
 
 import dataclasses
@@ -24,15 +26,16 @@ from r1_jax.sharding import place
 class KVCache:
     """Keys and values of B decoding rows, one array a layer."""
 
-    prefix_k: tuple[jax.Array, ...]  # [B, K, S_prompt, H] each
-    prefix_v: tuple[jax.Array, ...]
+    prefix_k: tuple[jax.Array, ...]  # [B, K, H, S_prompt] each; latents [B, 1, S_prompt, C]
+    prefix_v: tuple[jax.Array, ...]  # [B, K, S_prompt, H] each
     prefix_length_B: jax.Array  # int32, prompt tokens
-    ring_k: tuple[jax.Array, ...]  # [B, K, S_ring, H] each
-    ring_v: tuple[jax.Array, ...]
+    ring_k: tuple[jax.Array, ...]  # [B, K, H, S_ring] each; latents [B, 1, S_ring, C]
+    ring_v: tuple[jax.Array, ...]  # [B, K, S_ring, H] each
     age_B: jax.Array  # int32, generated tokens of the row that are in the ring
 
 
 NAMES = ("batch", "act_kv_heads", "cache_length", "head_dim")
+KEY_NAMES = ("batch", "act_kv_heads", "head_dim", "cache_length")
 
 
 def allocate(
@@ -53,26 +56,37 @@ def allocate(
         shape = (num_rows, heads[0], length, heads[1])
         return tuple(place.constrain(jnp.zeros(shape, dtype), *NAMES) for _ in range(num_layers))
 
+    def key_arrays(length):
+        if latent:
+            return layer_arrays(length)
+        zeros = jnp.zeros((num_rows, heads[0], heads[1], length), dtype)
+        return tuple(place.constrain(zeros, *KEY_NAMES) for _ in range(num_layers))
+
     none_B = jnp.zeros(num_rows, jnp.int32)
     return KVCache(
-        layer_arrays(prompt_capacity),
+        key_arrays(prompt_capacity),
         () if latent else layer_arrays(prompt_capacity),
         none_B,
-        layer_arrays(ring_capacity),
+        key_arrays(ring_capacity),
         () if latent else layer_arrays(ring_capacity),
         none_B,
     )
 
 
 def from_prefill(kv: tuple[jax.Array, jax.Array | None]) -> tuple[tuple[jax.Array, ...], ...]:
-    """Prompt keys and values [L, P, T, K, H] of a full pass as per-layer [P, K, T, H] arrays.
+    """Prompt keys and values [L, P, T, K, H] of a full pass as the cache has them, layer by layer.
 
-    No arrays where the values are None: latent attention's keys are all there is.
+    Where the values are None, latent attention's keys are all there is; no arrays for them.
     """
-    return tuple(
-        tuple(place.constrain(layer.transpose(0, 2, 1, 3), *NAMES) for layer in stacked)
-        for stacked in (kv[0], () if kv[1] is None else kv[1])
-    )
+    keys, values = kv
+    if values is None:
+        return _each(keys, (0, 2, 1, 3), NAMES), ()
+    return _each(keys, (0, 2, 3, 1), KEY_NAMES), _each(values, (0, 2, 1, 3), NAMES)
+
+
+def _each(stacked, order, names) -> tuple[jax.Array, ...]:
+    """The layers of `stacked`, transposed."""
+    return tuple(place.constrain(layer.transpose(order), *names) for layer in stacked)
 
 
 def fill(
@@ -109,7 +123,7 @@ def with_rings(cache: KVCache, written: Sequence[tuple[jax.Array, jax.Array | No
 def seen(cache: KVCache, slot: jax.Array) -> jax.Array:
     """bool [B, 1, S_ring]: what one new token in ring slot `slot` sees: the row's last age_B
     slots, and itself."""
-    num_slots = cache.ring_k[0].shape[2]
+    num_slots = (cache.ring_v or cache.ring_k)[0].shape[2]
     since_S = (slot - jnp.arange(num_slots)) % num_slots  # steps since a slot was written
     return (since_S[None, :] <= cache.age_B[:, None])[:, None]
 
@@ -126,19 +140,25 @@ def attend(cache: KVCache, layer: int, slot: jax.Array, seen_BQS: jax.Array) -> 
         start = (0, 0, slot, 0)
         return jax.lax.dynamic_update_slice(ring_BKSH, new_BQKH.transpose(0, 2, 1, 3), start)
 
+    def write_keys(ring_BKHS, new_BQKH):
+        start = (0, 0, 0, slot)
+        return jax.lax.dynamic_update_slice(ring_BKHS, new_BQKH.transpose(0, 2, 3, 1), start)
+
     def mix(q_BQNH, k_BQKH, v_BQKH, scale=None):
         B, Q, N, H = q_BQNH.shape
         K = k_BQKH.shape[2]
         M = N // K * Q  # a group's query heads, each of Q tokens
         scale = H**-0.5 if scale is None else scale
-        ring_k, prefix_k = write(cache.ring_k[layer], k_BQKH), cache.prefix_k[layer]
         ring_v = None if v_BQKH is None else write(cache.ring_v[layer], v_BQKH)
+        write_k = write if v_BQKH is None else write_keys
+        ring_k, prefix_k = write_k(cache.ring_k[layer], k_BQKH), cache.prefix_k[layer]
+        product = "BKMH,BKSH->BKMS" if v_BQKH is None else "BKMH,BKHS->BKMS"
         q_BKMH = q_BQNH.reshape(B, Q, K, -1, H).transpose(0, 2, 3, 1, 4).reshape(B, K, M, H)
 
-        def logits(k_BKSH):
-            return jnp.einsum("BKMH,BKSH->BKMS", q_BKMH, k_BKSH, preferred_element_type=jnp.float32)
+        def logits(keys):
+            return jnp.einsum(product, q_BKMH, keys, preferred_element_type=jnp.float32)
 
-        prompt_S = jnp.arange(prefix_k.shape[2])
+        prompt_S = jnp.arange((prefix_k if v_BQKH is None else cache.prefix_v[layer]).shape[2])
         seen_prefix_BS = prompt_S[None, :] < cache.prefix_length_B[:, None]
         seen_prefix_BQS = jnp.broadcast_to(seen_prefix_BS[:, None], (B, Q, len(prompt_S)))
         every_BQS = jnp.concatenate([seen_prefix_BQS, seen_BQS], axis=-1)
@@ -147,7 +167,7 @@ def attend(cache: KVCache, layer: int, slot: jax.Array, seen_BQS: jax.Array) -> 
         logits_BKRQS = jnp.where(every_BQS[:, None, None], logits_BKRQS, attention.MASKED)
         weights_BKRQS = jax.nn.softmax(logits_BKRQS, axis=-1).astype(q_BQNH.dtype)
         weights_BKMS = weights_BKRQS.reshape(B, K, M, -1)
-        split = prefix_k.shape[2]
+        split = len(prompt_S)
         prefix_v = prefix_k if ring_v is None else cache.prefix_v[layer]
         mixed_v = ring_k if ring_v is None else ring_v
         out_BKMH = jnp.einsum("BKMS,BKSH->BKMH", weights_BKMS[..., :split], prefix_v)

@@ -18,20 +18,27 @@ def _normal(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
+def turned(x):
+    """[B, K, S, H] as keys lie in the cache, and back."""
+    return np.swapaxes(x, 2, 3)
+
+
 def test_an_empty_cache_is_zeros_in_the_compute_dtype():
     config = dataclasses.replace(tiny.MODEL, compute_dtype="bfloat16")
     cache = kv_cache.allocate(config, 3, 5, 7)
     assert len(cache.prefix_k) == len(cache.prefix_v) == len(cache.ring_k) == len(cache.ring_v) == L
-    assert {x.shape for x in (*cache.prefix_k, *cache.prefix_v)} == {(3, K, 5, H)}
-    assert {x.shape for x in (*cache.ring_k, *cache.ring_v)} == {(3, K, 7, H)}
+    assert {x.shape for x in cache.prefix_k} == {(3, K, H, 5)}
+    assert {x.shape for x in cache.prefix_v} == {(3, K, 5, H)}
+    assert {x.shape for x in cache.ring_k} == {(3, K, H, 7)}
+    assert {x.shape for x in cache.ring_v} == {(3, K, 7, H)}
     assert {x.dtype for x in (*cache.prefix_k, *cache.ring_v)} == {jnp.dtype(jnp.bfloat16)}
     assert not any(leaf.any() for leaf in jax.tree.leaves(cache))
 
 
 def test_prefill_is_cut_into_layers_and_turned():
     k_LPTKH, v_LPTKH = _normal(L, 3, 5, K, H), _normal(L, 3, 5, K, H, seed=1)
-    layers = kv_cache.from_prefill((k_LPTKH, v_LPTKH))
-    for found, stacked in zip(layers, (k_LPTKH, v_LPTKH), strict=True):
+    keys, values = kv_cache.from_prefill((k_LPTKH, v_LPTKH))
+    for found, stacked in ((tuple(map(turned, keys)), k_LPTKH), (values, v_LPTKH)):
         assert len(found) == L
         for layer, p, t in np.ndindex(L, 3, 5):
             np.testing.assert_array_equal(found[layer][p, :, t], stacked[layer, p, t])
@@ -40,7 +47,7 @@ def test_prefill_is_cut_into_layers_and_turned():
 def test_fill_restarts_the_fresh_rows_and_leaves_the_others():
     cache = kv_cache.allocate(tiny.MODEL, 3, 5, 7)
     cache = jax.tree.map(lambda x: np.full(x.shape, 2, x.dtype), cache)
-    prompt_k = tuple(_normal(4, K, 5, H, seed=layer) for layer in range(L))
+    prompt_k = tuple(_normal(4, K, H, 5, seed=layer) for layer in range(L))
     prompt_v = tuple(_normal(4, K, 5, H, seed=10 + layer) for layer in range(L))
     fresh_B, source_B = jnp.array([True, False, True]), jnp.array([3, 0, 1])
     fill = tiny.jit(kv_cache.fill)
@@ -50,7 +57,7 @@ def test_fill_restarts_the_fresh_rows_and_leaves_the_others():
     for layer in range(L):
         for found, prompt in ((filled.prefix_k, prompt_k), (filled.prefix_v, prompt_v)):
             np.testing.assert_array_equal(found[layer][0], prompt[layer][3])
-            np.testing.assert_array_equal(found[layer][1], np.full((K, 5, H), 2.0))
+            np.testing.assert_array_equal(found[layer][1], np.full(prompt[layer][0].shape, 2.0))
             np.testing.assert_array_equal(found[layer][2], prompt[layer][1])
     for found, old in ((filled.ring_k, cache.ring_k), (filled.ring_v, cache.ring_v)):
         jax.tree.map(np.testing.assert_array_equal, found, old)
@@ -61,10 +68,10 @@ def test_a_new_token_sees_its_prompt_and_its_own_last_tokens():
     prefix_length_B, age_B, slot, ring = np.array([2, 5, 1, 4]), np.array([0, 3, 6, 2]), 1, 7
     rows = len(age_B)
     cache = kv_cache.KVCache(
-        prefix_k=(_normal(rows, K, 5, H, seed=1),),
+        prefix_k=(_normal(rows, K, H, 5, seed=1),),
         prefix_v=(_normal(rows, K, 5, H, seed=2),),
         prefix_length_B=prefix_length_B,
-        ring_k=(_normal(rows, K, ring, H, seed=3),),
+        ring_k=(_normal(rows, K, H, ring, seed=3),),
         ring_v=(_normal(rows, K, ring, H, seed=4),),
         age_B=age_B,
     )
@@ -82,7 +89,7 @@ def test_a_new_token_sees_its_prompt_and_its_own_last_tokens():
                 [prefix[b, :, : prefix_length_B[b]], old[b][:, own], new[b].swapaxes(0, 1)], axis=1
             ).swapaxes(0, 1)
             for prefix, old, new in (
-                (cache.prefix_k[0], cache.ring_k[0], k),
+                (turned(cache.prefix_k[0]), turned(cache.ring_k[0]), k),
                 (cache.prefix_v[0], cache.ring_v[0], v),
             )
         )
@@ -90,7 +97,8 @@ def test_a_new_token_sees_its_prompt_and_its_own_last_tokens():
         expected = golden.attend(queries.astype(float), keys, values, np.zeros(len(keys)))[-1]
         np.testing.assert_allclose(out_B1NH[b, 0], expected, rtol=1e-4, atol=1e-6)
     # one slot is written, in every row, and nothing else
-    for found, old, new in ((ring_k, cache.ring_k[0], k), (ring_v, cache.ring_v[0], v)):
+    written = (turned(ring_k), turned(cache.ring_k[0]), k), (ring_v, cache.ring_v[0], v)
+    for found, old, new in written:
         expected = old.copy()
         expected[:, :, slot] = new[:, 0]
         np.testing.assert_array_equal(found, expected)
@@ -104,9 +112,9 @@ def test_a_new_token_sees_its_prompt_and_its_own_last_tokens():
 
     spoilt = dataclasses.replace(
         cache,
-        prefix_k=(spoil(cache.prefix_k[0], unseen_prefix),),
+        prefix_k=(turned(spoil(turned(cache.prefix_k[0]), unseen_prefix)),),
         prefix_v=(spoil(cache.prefix_v[0], unseen_prefix),),
-        ring_k=(spoil(cache.ring_k[0], unseen_ring),),
+        ring_k=(turned(spoil(turned(cache.ring_k[0]), unseen_ring)),),
         ring_v=(spoil(cache.ring_v[0], unseen_ring),),
     )
     np.testing.assert_array_equal(attend(spoilt, slot)[0], out_B1NH)
