@@ -12,8 +12,8 @@ from typing import Any
 
 OURS = "r1_jax"  # how the names of our entrants begin; the first one of a work is compared with
 HEADS = (
-    "work", "entrant", "median s", "least s", "CPU s", "steps", "x ours", "tokens/s", "useful share",
-    "peak MiB", "start s, cold", "start s, warm",
+    "work", "entrant", "median s", "least s", "CPU s", "steps", "x ours", "tokens/s",
+    "useful share", "peak MiB", "start s, cold", "start s, warm",
 )  # fmt: skip
 
 
