@@ -244,8 +244,9 @@ def _low(ids) -> float:
 
 
 def test_a_reward_for_some_tokens_is_learnt(programs, params):
-    # Eight completions a step and a penalty for each that is cut off: slow, but there.
-    rewards = _learn(programs, params, _low)
+    # Eight completions a step and a penalty for each that is cut off: slow, but there. After 120
+    # steps the mean of twenty is 0.60 to 0.69, as rounding has it; after 180 it is 0.86 to 0.99.
+    rewards = _learn(programs, params, _low, num_steps=180)
     assert np.mean(rewards[:10]) < 0.3 and np.mean(rewards[-20:]) > 0.6
 
 
