@@ -9,7 +9,6 @@ commit_success.txt, which is written last and removed first.
 
 import importlib.util
 import itertools
-import json
 import logging as python_logging
 import os
 import re
@@ -17,13 +16,12 @@ import shutil
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
 
+from r1_jax.checkpoints import contents
 from r1_jax.core import trees
-from r1_jax.sharding import place
 
 _STEP = re.compile(r"step_(\d{8,})")
 _COMMIT = "commit_success.txt"  # orbax's, in every complete checkpoint
@@ -121,9 +119,9 @@ class Store:
             )
         record = {
             "step": step,
-            "leaves": _leaves(arrays),
-            "digest": _digest(arrays),
-            "host_state": _json_able(host_state),
+            "leaves": contents.leaves(arrays),
+            "digest": contents.digest(arrays),
+            "host_state": contents.json_able(host_state),
         }
         self._saving = step
         self._bytes = trees.num_bytes(arrays)
@@ -201,11 +199,11 @@ class Store:
         record = self._read(path, way_out, record=ocp.args.JsonRestore())["record"]
         if not isinstance(record, dict) or not {"leaves", "digest", "host_state"} <= record.keys():
             raise DamagedError(f"{path} is damaged: its record is incomplete; {way_out}")
-        _check_leaves(path, record["leaves"], _leaves(like))
-        target = [jax.tree.map(_abstract, like)]
+        contents.check_leaves(path, record["leaves"], contents.leaves(like))
+        target = [jax.tree.map(contents.abstract, like)]
         how = ocp.args.PyTreeRestore(target, ocp.checkpoint_utils.construct_restore_args(target))
         [arrays] = self._read(path, way_out, arrays=how)["arrays"]
-        digest = _digest(arrays)
+        digest = contents.digest(arrays)
         if digest != record["digest"]:
             raise DamagedError(
                 f"{path} is damaged: its arrays have digest {digest}, saved was "
@@ -290,8 +288,8 @@ class Store:
                 self._remove_half_written(path.name)
             complete = self.steps()
             kept = f"step {complete[-1]} is intact" if complete else "no checkpoint is complete yet"
-        except ValueError as second:
-            kept = str(second)
+        except (OSError, ValueError) as second:  # the place is lost, and with it the answer
+            kept = _first_line(second)
         if "No space left" in str(error) or "quota exceeded" in str(error):
             why = (
                 f"the disk is full ({free / 1e6:.1f} MB were free, up to {self._bytes / 1e6:.1f} "
@@ -368,66 +366,3 @@ def _first_line(error: Exception) -> str:
     """Kind and beginning of an error's text; tensorstore's texts run to pages."""
     text = str(error).strip().split("\n")[0]
     return f"{type(error).__name__}: {text[:300]}"
-
-
-def _json_able(host_state: Any) -> Any:
-    """A copy of `host_state`. Raises ValueError unless JSON gives it back unchanged."""
-    try:
-        copy = json.loads(json.dumps(host_state, allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"host_state cannot be written as JSON: {error}") from None
-    if copy != host_state:
-        raise ValueError(
-            f"JSON does not give host_state back unchanged (tuples, keys that are not text): "
-            f"{host_state!r:.300}"
-        )
-    return copy
-
-
-def _leaves(tree: Any) -> dict[str, list[Any]]:
-    """{"a/b/c": [shape, dtype]} of arrays or ShapeDtypeStructs."""
-    leaves = {}
-    for name, leaf in trees.paths(tree).items():
-        if not isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
-            raise ValueError(f"{name} is a {type(leaf).__name__}; a checkpoint holds jax.Arrays")
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            raise ValueError(
-                f"{name} is a random key; keys are functions of seed and step (core/keys): "
-                "none is ever saved"
-            )
-        leaves[name] = [list(leaf.shape), str(leaf.dtype)]
-    return leaves
-
-
-def _check_leaves(path: epath.Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Raises ValueError naming the first leaf in which checkpoint and model differ."""
-    way_out = (
-        "use the config that the checkpoint was made with (config.json of its run), or another "
-        "directory for this one"
-    )
-    for name, (shape, dtype) in wanted.items():
-        if name not in saved:
-            raise ValueError(f"{path} has no {name}, which this model needs; {way_out}")
-        saved_shape, saved_dtype = saved[name]
-        if saved_shape != shape or saved_dtype != dtype:
-            raise ValueError(
-                f"{path}: {name} is {saved_dtype}{saved_shape} in the checkpoint and "
-                f"{dtype}{shape} in this model; {way_out}"
-            )
-    for name in saved:
-        if name not in wanted:
-            raise ValueError(f"{path} has {name}, which this model lacks; {way_out}")
-
-
-def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-    if leaf.sharding is None:
-        raise ValueError(
-            f"{leaf} says not where it shall live; give jax.ShapeDtypeStruct(..., sharding=...)"
-        )
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
-
-
-def _digest(arrays: Any) -> str:
-    """`trees.digest`, gathering first what other hosts hold."""
-    whole = all(leaf.is_fully_addressable for leaf in jax.tree.leaves(arrays))
-    return trees.digest(arrays if whole else place.to_host(arrays))

@@ -118,7 +118,7 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
     )
     score = general_reward.add(config, scorer.start, task, stage.tokens, stage.mesh)
     root = keys.root(seed)
-    saved = {step for step in checkpoints.steps() if latest is not None and step <= latest}
+    saved = set(checkpoints.steps())
     # What stood when the last updates were done: an interrupted run saves this and nothing later.
     whole = {"arrays": _arrays(config, state, reference), "batches": prompts.state()}
 
