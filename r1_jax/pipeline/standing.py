@@ -14,7 +14,6 @@ from r1_jax.core import keys
 from r1_jax.data import filters
 from r1_jax.data.tasks import load
 from r1_jax.metrics import clock as metrics_clock
-from r1_jax.models import lora
 from r1_jax.pipeline import assemble, experiment, r1_zero
 from r1_jax.pipeline import score as scoring
 from r1_jax.rewards import combine, extract, language
@@ -40,7 +39,9 @@ def run(
     for name, (config, path) in models.items():
         cache = workdir / f"{name.replace(' ', '_')}.jsonl"
         if not cache.exists():
-            given = dataclasses.replace(config, base=str(path.absolute()), sampling=sampling)
+            # How many are drawn at one time changes no sample: the model's own, which is fast.
+            how = dataclasses.replace(sampling, num_slots=config.sampling.num_slots)
+            given = dataclasses.replace(config, base=str(path.absolute()), sampling=how)
             row, samples = measure(given)
             lines = [row | {"model": name}, *samples]
             text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
@@ -60,8 +61,13 @@ def measure(
     in the question's language; `readable`: share of completions that pass data.filters; `general`:
     pass@1 on general requests; `updates`: of the stage that made the policy.
     """
-    row, samples = _held_out(config, "countdown")
-    general, others = _held_out(config, "general")
+    stage = assemble.setup(config, 1)
+    with meshes.activate(stage.mesh):
+        generate = assemble.make_generate(
+            config, stage.mesh, stage.tokens, config.eval.num_samples, frozen=stage.frozen
+        )
+        row, samples = _held_out(config, "countdown", stage, generate)
+        general, others = _held_out(config, "general", stage, generate)
     tags, limits = config.tags, filters.FilterConfig()
     shares = [_share(s["question"], s["completion"], tags) for s in samples]
     readable = [
@@ -79,12 +85,11 @@ def _share(question: str, completion: str, tags: extract.Tags) -> float:
     return language.share(completion if thought is None else thought, language.of(question))
 
 
-def _held_out(config: experiment.ExperimentConfig, name: str):
+def _held_out(config: experiment.ExperimentConfig, name: str, stage: assemble.Setup, generate):
     task = load.load(dataclasses.replace(config.task, name=name))
     num = min(config.eval.num_problems, len(task.splits[config.eval.split]))
     asked = dataclasses.replace(config.eval, num_problems=num)
     config = dataclasses.replace(config, eval=asked, reward=combine.RewardConfig())
-    stage = assemble.setup(config, 1)
     scorer = scoring.Scorer(
         task,
         config.reward,
@@ -94,9 +99,8 @@ def _held_out(config: experiment.ExperimentConfig, name: str):
         clock=metrics_clock.Clock(),
         graders=config.graders,
     )
-    with scorer, meshes.activate(stage.mesh):
-        generate = assemble.make_generate(config, stage.mesh, stage.tokens, asked.num_samples)
+    with scorer:
         encode = partial(r1_zero.encode, config, stage.tokens)
         held_out = r1_zero.evaluator(config, task, generate, scorer, encode)
         key = keys.at(keys.root(config.seed), "standing")
-        return held_out(lora.join(stage.frozen, stage.state.params), 0, key, is_end=True)
+        return held_out(stage.state.params, 0, key, is_end=True)
