@@ -1,5 +1,6 @@
 """A model of Hugging Face's kind comes in, is trained, goes back: transformers has the same."""
 
+import dataclasses
 import json
 
 import jax
@@ -73,8 +74,14 @@ def _fine_tuned(config, workdir):
 
 
 def _by_rl(config, workdir):
-    """(the run, which `convert` takes, the weights file that it is exported to)."""
-    assert r1_zero.run(config, workdir)
+    """(the run, which `convert` takes, the weights file that it is exported to).
+
+    Of a model that was fine-tuned first: one of noise stops too seldom to be rewarded.
+    """
+    assert config.sft is not None
+    longer = dataclasses.replace(config, sft=dataclasses.replace(config.sft, epochs=12))
+    _, start = _fine_tuned(longer, workdir.with_name("start"))
+    assert r1_zero.run(dataclasses.replace(config, base=str(start)), workdir)
     return workdir, policy.export(workdir, workdir / sft.WEIGHTS)
 
 
