@@ -15,7 +15,8 @@ import jax.numpy as jnp
 
 from r1_jax.models import config as model_config
 from r1_jax.models import flash, layers, rotary
-from r1_jax.sharding import place
+from r1_jax.sharding import axes, place
+from r1_jax.sharding import mesh as meshes
 
 MASKED = -1e30  # finite, so that a row in which all is masked gives no NaN
 
@@ -39,34 +40,73 @@ def causal(
     The backward pass recomputes the weights from the saved normaliser, as FlashAttention does
     (arXiv:2205.14135); [T, T] weights exist for one block of queries at a time.
     """
-    B, T, N, H = q_BTNH.shape
-    K = k_BTKH.shape[2]
+    B, T, _, H = q_BTNH.shape
     if segment_BT is None:
         segment_BT = jnp.zeros((B, T), jnp.int32)
     scale = float(H**-0.5 if scale is None else scale)
     if flash.is_of_use(T):
         return flash.causal(q_BTNH, k_BTKH, v_BTKU, segment_BT, scale)
+    if place.ways("length") > 1:
+        return _across(q_BTNH, k_BTKH, v_BTKU, segment_BT, scale)
+    return _here(q_BTNH, k_BTKH, v_BTKU, (segment_BT, segment_BT), None, scale)
+
+
+def _here(q_BTNH, k_BSKH, v_BSKU, segments, first, scale):
+    """`causal` on one device. segments: (segment_BT, segment_BS) of queries and keys. first: int32,
+    where among the S keys' positions the T queries begin; None where they are the same ones."""
+    B, T, N, H = q_BTNH.shape
+    K = k_BSKH.shape[2]
     q_BKRTH = q_BTNH.reshape(B, T, K, N // K, H).transpose(0, 2, 3, 1, 4)
-    k_BKTH, v_BKTU = k_BTKH.swapaxes(1, 2), v_BTKU.swapaxes(1, 2)
-    out_BKRTU = cast(jax.Array, _blockwise(q_BKRTH, k_BKTH, v_BKTU, segment_BT, scale))
+    k_BKSH, v_BKSU = k_BSKH.swapaxes(1, 2), v_BSKU.swapaxes(1, 2)
+    out_BKRTU = cast(jax.Array, _blockwise(q_BKRTH, k_BKSH, v_BKSU, segments, first, scale))
     return out_BKRTU.transpose(0, 3, 1, 2, 4).reshape(B, T, N, -1)
+
+
+def _across(q_BTNH, k_BTKH, v_BTKU, segment_BT, scale):
+    """`causal` where the mesh splits positions: queries stay, keys and values are gathered."""
+    active = meshes.current()
+    assert active is not None
+    (axis,) = axes.mesh_axes("length", active.rules, active.mesh.axis_names)
+    of_q = ("batch", "length", "act_heads", "head_dim")
+    of_k = ("batch", "length", "act_kv_heads", "head_dim")
+    inputs = q_BTNH, k_BTKH, v_BTKU, segment_BT
+    names = of_q, of_k, of_k, ("batch", "length")
+    specs = [place.activation_spec(x, n) for x, n in zip(inputs, names, strict=True)]
+
+    def of_this_device(q_BTNH, *of_keys):
+        k_BSKH, v_BSKU, segment_BS = (
+            jax.lax.all_gather(x, axis, axis=1, tiled=True) for x in of_keys
+        )
+        first = jax.lax.axis_index(axis) * q_BTNH.shape[1]
+        return _here(q_BTNH, k_BSKH, v_BSKU, (of_keys[2], segment_BS), first, scale)
+
+    return jax.shard_map(
+        of_this_device,
+        mesh=active.mesh,
+        in_specs=tuple(specs),
+        out_specs=specs[0],
+        check_vma=False,
+    )(*inputs)
 
 
 MIN_BLOCK, MAX_BLOCKS = 64, 16  # queries a block, and how far its loop is unrolled
 
 
 def _blocks(num_positions: int) -> list[tuple[int, int]]:
-    """(first, last + 1) of every block of queries; keys after a block's end are never touched."""
+    """(first, last + 1) of every block of queries; of one device's own sequence, keys after a
+    block's end are never touched."""
     size = max(MIN_BLOCK, -(-num_positions // MAX_BLOCKS))
     return [(i, min(i + size, num_positions)) for i in range(0, num_positions, size)]
 
 
-def _block_logits(q_BKQH, k_BKSH, segment_BT, first: int, last: int, scale: float):
-    """Scaled float32 logits of queries first..last (R of them a position) to keys 0..last."""
-    Q = q_BKQH.shape[2]
+def _block_logits(q_BKQH, k_BKSH, segments, begin, first: int, last: int, scale: float):
+    """Scaled float32 logits of queries first..last (R of them a position) to the S first keys."""
+    Q, S = q_BKQH.shape[2], k_BKSH.shape[2]
+    segment_BT, segment_BS = segments
     logits_BKQS = jnp.einsum("BKQH,BKSH->BKQS", q_BKQH, k_BKSH, preferred_element_type=jnp.float32)
-    seen_TS = jnp.arange(last)[None, :] <= jnp.arange(first, last)[:, None]
-    same_BTS = segment_BT[:, first:last, None] == segment_BT[:, None, :last]
+    position_T = jnp.arange(first, last) if begin is None else begin + jnp.arange(first, last)
+    seen_TS = jnp.arange(S)[None, :] <= position_T[:, None]
+    same_BTS = segment_BT[:, first:last, None] == segment_BS[:, None, :S]
     bias_BTS = jnp.where(seen_TS[None] & same_BTS, 0.0, MASKED)
     bias_BQS = jnp.tile(bias_BTS, (1, Q // (last - first), 1))
     return logits_BKQS * scale + bias_BQS[:, None]
@@ -78,43 +118,47 @@ def _cut(x_BKRTH, first: int, last: int):
     return x_BKRTH[:, :, :, first:last].reshape(B, K, R * (last - first), H)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _blockwise(q_BKRTH, k_BKSH, v_BKSU, segment_BT, scale):
-    return _blockwise_forward(q_BKRTH, k_BKSH, v_BKSU, segment_BT, scale)[0]
+@partial(jax.custom_vjp, nondiff_argnums=(5,))
+def _blockwise(q_BKRTH, k_BKSH, v_BKSU, segments, begin, scale):
+    return _blockwise_forward(q_BKRTH, k_BKSH, v_BKSU, segments, begin, scale)[0]
 
 
-def _blockwise_forward(q_BKRTH, k_BKSH, v_BKSU, segment_BT, scale):
+def _blockwise_forward(q_BKRTH, k_BKSH, v_BKSU, segments, begin, scale):
     B, K, R, T, _ = q_BKRTH.shape
     U = v_BKSU.shape[-1]
     outs, normalisers = [], []
     for first, last in _blocks(T):
         q_BKQH = _cut(q_BKRTH, first, last)
-        logits_BKQS = _block_logits(q_BKQH, k_BKSH[:, :, :last], segment_BT, first, last, scale)
+        end = last if begin is None else k_BKSH.shape[2]
+        keys = k_BKSH[:, :, :end]
+        logits_BKQS = _block_logits(q_BKQH, keys, segments, begin, first, last, scale)
         top_BKQ1 = jnp.max(logits_BKQS, axis=-1, keepdims=True)
         weights_BKQS = jnp.exp(logits_BKQS - top_BKQ1)
         sum_BKQ1 = jnp.sum(weights_BKQS, axis=-1, keepdims=True)
         mixed_BKQU = jnp.einsum(
             "BKQS,BKSU->BKQU",
             weights_BKQS.astype(v_BKSU.dtype),
-            v_BKSU[:, :, :last],
+            v_BKSU[:, :, :end],
             preferred_element_type=jnp.float32,
         )
         outs.append((mixed_BKQU / sum_BKQ1).astype(q_BKRTH.dtype).reshape(B, K, R, -1, U))
         normalisers.append(top_BKQ1 + jnp.log(sum_BKQ1))
     out_BKRTU = jnp.concatenate(outs, axis=3)
-    return out_BKRTU, (q_BKRTH, k_BKSH, v_BKSU, segment_BT, out_BKRTU, tuple(normalisers))
+    saved = q_BKRTH, k_BKSH, v_BKSU, segments, begin, out_BKRTU, tuple(normalisers)
+    return out_BKRTU, saved
 
 
 def _blockwise_backward(scale, saved, g_BKRTU):
-    q_BKRTH, k_BKSH, v_BKSU, segment_BT, out_BKRTU, normalisers = saved
+    q_BKRTH, k_BKSH, v_BKSU, segments, begin, out_BKRTU, normalisers = saved
     B, K, R, T, H = q_BKRTH.shape
     dk_BKSH = jnp.zeros(k_BKSH.shape, jnp.float32)
     dv_BKSU = jnp.zeros(v_BKSU.shape, jnp.float32)
     dqs = []
     for (first, last), normaliser_BKQ1 in zip(_blocks(T), normalisers, strict=True):
         q_BKQH, g_BKQU = _cut(q_BKRTH, first, last), _cut(g_BKRTU, first, last)
-        keys, values = k_BKSH[:, :, :last], v_BKSU[:, :, :last]
-        logits_BKQS = _block_logits(q_BKQH, keys, segment_BT, first, last, scale)
+        end = last if begin is None else k_BKSH.shape[2]
+        keys, values = k_BKSH[:, :, :end], v_BKSU[:, :, :end]
+        logits_BKQS = _block_logits(q_BKQH, keys, segments, begin, first, last, scale)
         weights_BKQS = jnp.exp(logits_BKQS - normaliser_BKQ1)
         dweights_BKQS = jnp.einsum(
             "BKQU,BKSU->BKQS", g_BKQU, values, preferred_element_type=jnp.float32
@@ -125,12 +169,12 @@ def _blockwise_backward(scale, saved, g_BKRTU):
         dlogits_BKQS = weights_BKQS * (dweights_BKQS - inner_BKQ1) * scale
         dlogits_BKQS = dlogits_BKQS.astype(q_BKQH.dtype)
         dqs.append(jnp.einsum("BKQS,BKSH->BKQH", dlogits_BKQS, keys).reshape(B, K, R, -1, H))
-        dk_BKSH = dk_BKSH.at[:, :, :last].add(jnp.einsum("BKQS,BKQH->BKSH", dlogits_BKQS, q_BKQH))
-        dv_BKSU = dv_BKSU.at[:, :, :last].add(
+        dk_BKSH = dk_BKSH.at[:, :, :end].add(jnp.einsum("BKQS,BKQH->BKSH", dlogits_BKQS, q_BKQH))
+        dv_BKSU = dv_BKSU.at[:, :, :end].add(
             jnp.einsum("BKQS,BKQU->BKSU", weights_BKQS.astype(g_BKQU.dtype), g_BKQU)
         )
     dq_BKRTH = jnp.concatenate(dqs, axis=3).astype(q_BKRTH.dtype)
-    return dq_BKRTH, dk_BKSH.astype(k_BKSH.dtype), dv_BKSU.astype(v_BKSU.dtype), None
+    return dq_BKRTH, dk_BKSH.astype(k_BKSH.dtype), dv_BKSU.astype(v_BKSU.dtype), None, None
 
 
 _blockwise.defvjp(_blockwise_forward, _blockwise_backward)

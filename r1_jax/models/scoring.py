@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from r1_jax.models import config as model_config
 from r1_jax.models import experts, heads, mtp, transformer
+from r1_jax.sharding import place
 
 CHUNK = 32  # positions whose logits exist at one time; 16-64 read the same on a CPU, less is slower
 
@@ -166,18 +167,24 @@ def divergences(
 
 
 def _by_chunk(score, arrays, chunk: int):
-    """score(*pieces of `chunk` positions) -> arrays [B, C], over all of them; column 0 is 0."""
+    """score(*pieces of `chunk` positions) -> arrays [B, C], over all of them; column 0 is 0.
+
+    Where the mesh splits positions, a piece has `chunk` of every device's own.
+    """
     B, num_positions = arrays[0].shape[:2]
-    num_chunks = -(-num_positions // chunk)
-    pad = num_chunks * chunk - num_positions
+    across = place.ways("length")
+    num_chunks = -(-num_positions // (across * chunk))
+    pad = across * num_chunks * chunk - num_positions
 
     def pieces(x):
         padded = jnp.pad(x, ((0, 0), (0, pad), *((0, 0),) * (x.ndim - 2)))
-        return padded.reshape(B, num_chunks, chunk, *x.shape[2:]).swapaxes(0, 1)
+        cut = padded.reshape(B, across, num_chunks, chunk, *x.shape[2:])
+        return jnp.moveaxis(cut, 2, 0).reshape(num_chunks, B, across * chunk, *x.shape[2:])
 
     found = jax.lax.map(jax.checkpoint(lambda piece: score(*piece)), tuple(map(pieces, arrays)))
 
     def whole(x):
-        return jnp.pad(x.swapaxes(0, 1).reshape(B, -1)[:, :num_positions], ((0, 0), (1, 0)))
+        cut = jnp.moveaxis(x.reshape(num_chunks, B, across, chunk), 0, 2)
+        return jnp.pad(cut.reshape(B, -1)[:, :num_positions], ((0, 0), (1, 0)))
 
     return tuple(map(whole, found))

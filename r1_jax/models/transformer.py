@@ -15,6 +15,7 @@ from r1_jax.core import keys
 from r1_jax.models import attention, block, experts, layers, mtp
 from r1_jax.models import cache as kv_cache
 from r1_jax.models import config as model_config
+from r1_jax.sharding import place
 
 Params = Any  # nested dict of float32 arrays, layers stacked on a leading axis
 
@@ -148,20 +149,32 @@ def routed_forward(
     given. chosen_LBTX: Routed.chosen_BTX of another pass, replayed in place of the routers' own.
     kv: (k, v) [L, B, T, K, H] each if `collect`; latent attention's are (latents, None).
     """
+    T = tokens_BT.shape[1]
     if position_BT is None:
-        position_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1])[None, :], tokens_BT.shape)
+        position_BT = jnp.broadcast_to(jnp.arange(T)[None, :], tokens_BT.shape)
     if config.experts is not None and mask_BT is None:
         mask_BT = jnp.ones(tokens_BT.shape, bool)
+    pad = -T % place.ways("length")  # behind the sequence, where nothing of it looks
+    sequences = (_longer(x, pad) for x in (tokens_BT, position_BT, segment_BT, mask_BT))
     out = Transformer(config).apply(
         {"params": params},
-        tokens_BT,
-        position_BT,
-        segment_BT,
-        mask_BT,
-        chosen_LBTX,
+        *sequences,
+        _longer(chosen_LBTX, pad, axis=2),
         collect=collect,
     )
-    return cast(tuple[jax.Array, Any, experts.Routed | None], out)
+    hidden_BTD, kv, routed = cast(tuple[jax.Array, Any, experts.Routed | None], out)
+    if pad:
+        hidden_BTD, kv = hidden_BTD[:, :T], jax.tree.map(lambda x: x[:, :, :T], kv)
+        if routed is not None:
+            routed = dataclasses.replace(routed, chosen_BTX=routed.chosen_BTX[:, :, :T])
+    return hidden_BTD, kv, routed
+
+
+def _longer(x: jax.Array | None, pad: int, *, axis: int = 1) -> jax.Array | None:
+    """`x` with `pad` zeros behind it along `axis`."""
+    if x is None or not pad:
+        return x
+    return jnp.pad(x, [(0, pad if i == axis else 0) for i in range(x.ndim)])
 
 
 def embed(config: model_config.ModelConfig, params: Params, tokens_BT: jax.Array) -> jax.Array:

@@ -16,8 +16,8 @@ from r1_jax.interop import convert
 from r1_jax.models import config as model_config
 from r1_jax.models import critic, heads, lora, transformer
 from r1_jax.pipeline import adapters, experiment, relayout, traced
+from r1_jax.sharding import axes, place
 from r1_jax.sharding import mesh as meshes
-from r1_jax.sharding import place
 from r1_jax.text import dialogue
 from r1_jax.text import load as text_load
 from r1_jax.text import tokenizer as text_tokenizer
@@ -38,27 +38,30 @@ def make_mesh(
 ) -> jax.sharding.Mesh:
     """The mesh over all devices, or those given; data=0 is what the other axes leave."""
     devices = jax.devices() if devices is None else devices
-    rest = len(devices) // max(1, config.fsdp * config.tensor * config.expert)
+    others = config.fsdp * config.tensor * config.expert * config.context
+    rest = len(devices) // max(1, others)
     data = config.data or max(1, rest)  # at least 1, so that an error names the axis at fault
-    return meshes.make_mesh(data, config.fsdp, config.tensor, devices, expert=config.expert)
+    further = {"expert": config.expert, "context": config.context}
+    return meshes.make_mesh(data, config.fsdp, config.tensor, devices, **further)
 
 
 def rows_that_split(config: experiment.ExperimentConfig, mesh: jax.sharding.Mesh) -> None:
     """Raises ValueError for batches of RL that do not split over the mesh's data axes."""
-    split = [axis for axis in ("data", "fsdp", "expert") if axis in mesh.shape]
-    ways = math.prod(mesh.shape[axis] for axis in split)
     cfg = config.grpo
     num_rows = cfg.prompts_per_rollout * cfg.group_size
     pieces = cfg.num_minibatches * cfg.num_microbatches
     slots = min(config.sampling.num_slots or num_rows, num_rows)
-    for name, size in (
-        ("grpo.prompts_per_rollout", cfg.prompts_per_rollout),
-        ("sampling.num_slots", slots),
+    for name, size, rules in (
+        ("grpo.prompts_per_rollout", cfg.prompts_per_rollout, axes.SAMPLER_RULES),
+        ("sampling.num_slots", slots, axes.SAMPLER_RULES),
         (
             "prompts_per_rollout * group_size / num_minibatches / num_microbatches",
             num_rows // pieces,
+            axes.RULES,
         ),
     ):
+        split = axes.mesh_axes("batch", rules, mesh.axis_names)
+        ways = math.prod(mesh.shape[axis] for axis in split)
         if size % ways:
             raise ValueError(
                 f"{name}={size} does not split over {'*'.join(split)}={ways} of "
@@ -214,7 +217,7 @@ def make_programs(
     policy's own. frozen: what parameters, also of its reference, are adapters of, if they are.
     """
     rows_that_split(config, mesh)
-    of_rows, replay = by_length.Rows.of, config.grpo.replay_routing
+    of_rows, replay = by_length.Rows.of, config.replays_routing
     of_reference = None if reference_model else frozen
     compiled = traced.make_traced(config, mesh, tx, shardings, reference_model=reference_model)
     return grpo.Programs(

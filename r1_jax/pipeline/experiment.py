@@ -20,12 +20,14 @@ from r1_jax.training import reward_model as reward_loop
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """Devices by axis; data=0 takes all that the others leave. expert: of routed experts."""
+    """Devices by axis; data=0 takes all that the others leave. expert: of routed experts. context:
+    of a long sequence's positions, in the learner; the sampler has other rows there."""
 
     data: int = 0
     fsdp: int = 1
     tensor: int = 1
     expert: int = 1
+    context: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +124,12 @@ class ExperimentConfig:
     def keeps_reference(self) -> bool:
         """Whether RL's checkpoints hold a reference policy: a teacher stays in its own file."""
         return bool(self.grpo.kl_coef) and not self.teacher
+
+    @property
+    def replays_routing(self) -> bool:
+        """Whether the learner takes the sampler's choices of experts: grpo.replay_routing."""
+        asked = self.grpo.replay_routing
+        return self.model.experts is not None if asked is None else asked
 
     def __post_init__(self):
         reward = self.reward

@@ -1,8 +1,8 @@
-"""The learner's weights as the sampler wants them: in the compute type, whole along "fsdp".
+"""The learner's weights as the sampler wants them: in the compute type, split by fewer axes.
 
 A learner gathers a layer's weights, uses them on many tokens and lets them go. A decoding step has
 one token a row: it would gather all weights again for each. So they are laid out anew once a
-rollout, split over "tensor" and "expert" alone, in half the bytes.
+rollout, whole along "fsdp" and "context", split over "tensor" and "expert", in half the bytes.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from r1_jax.models import config as model_config
 
-SPLIT_ONLY_BY_LEARNER = "fsdp"
+SPLIT_ONLY_BY_LEARNER = ("fsdp", "context")
 KEPT = ("scale", "router")  # read in float32 whatever the compute type
 
 
@@ -30,9 +30,9 @@ def shardings(params: Any) -> Any:
 
 def _without(axes):
     if isinstance(axes, tuple):
-        axes = tuple(axis for axis in axes if axis != SPLIT_ONLY_BY_LEARNER)
+        axes = tuple(axis for axis in axes if axis not in SPLIT_ONLY_BY_LEARNER)
         return axes or None
-    return None if axes == SPLIT_ONLY_BY_LEARNER else axes
+    return None if axes in SPLIT_ONLY_BY_LEARNER else axes
 
 
 def cast(model: model_config.ModelConfig, params: Any) -> Any:
@@ -61,8 +61,9 @@ def make_relayout(model: model_config.ModelConfig):
         leaves, structure = jax.tree.flatten(params)
         placed = tuple(leaf.sharding for leaf in leaves)
         is_split = any(
-            isinstance(s, jax.NamedSharding) and s.mesh.shape.get(SPLIT_ONLY_BY_LEARNER, 1) > 1
+            isinstance(s, jax.NamedSharding) and s.mesh.shape.get(axis, 1) > 1
             for s in placed
+            for axis in SPLIT_ONLY_BY_LEARNER
         )
         if not is_split and jnp.dtype(model.compute_dtype) == jnp.float32:
             return params

@@ -12,7 +12,8 @@ from r1_jax.models import critic, lora, scoring
 from r1_jax.pipeline import adapters, experiment
 from r1_jax.sampling import generate as sampling_generate
 from r1_jax.sampling import logits as sampling_logits
-from r1_jax.sharding import place
+from r1_jax.sharding import axes, place
+from r1_jax.sharding import mesh as meshes
 from r1_jax.training import actor_critic, by_length, losses, optim, router, supervised
 from r1_jax.training import step as train_step
 
@@ -38,17 +39,21 @@ def make_generate(
 
     keep_routing: with the experts that were chosen, for grpo.replay_routing.
     """
-    return jax.jit(
-        sampling_generate.make_generate(
-            config.model,
-            config.sampling,
-            group_size=group_size,
-            max_response=config.grpo.max_response,
-            stop_ids=stop_ids,
-            pad_id=pad_id,
-            keep_routing=keep_routing,
-        )
+    sample = sampling_generate.make_generate(
+        config.model,
+        config.sampling,
+        group_size=group_size,
+        max_response=config.grpo.max_response,
+        stop_ids=stop_ids,
+        pad_id=pad_id,
+        keep_routing=keep_routing,
     )
+
+    def generate(*args):
+        with meshes.under(axes.SAMPLER_RULES):
+            return sample(*args)
+
+    return jax.jit(generate)
 
 
 def make_traced(

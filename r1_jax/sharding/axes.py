@@ -2,11 +2,12 @@
 
 from collections.abc import Collection, Mapping
 
-MESH_AXES = ("data", "fsdp", "tensor", "expert")
+MESH_AXES = ("data", "fsdp", "tensor", "expert", "context")
 """data: replicas of the weights (may cross slices); fsdp: weights split by width and gathered
 when used; tensor: heads and hidden units split, activations exchanged within every layer; expert:
-routed experts split and everything else replicated, tokens gathered by layers with experts. A mesh
-may lack the last: what the rules split over it then stays whole."""
+routed experts split and everything else replicated, tokens gathered by layers with experts;
+context: positions of long sequences split, keys and values gathered by every layer, weights as
+along fsdp. A mesh may lack the last two: what the rules split over them then stays whole."""
 
 MeshAxes = str | tuple[str, ...] | None
 Rules = Mapping[str, MeshAxes]
@@ -14,13 +15,16 @@ Rules = Mapping[str, MeshAxes]
 RULES: Rules = {
     # weights
     "vocab": "tensor",
-    "embed": "fsdp",
+    "embed": ("fsdp", "context"),
     "heads": "tensor",
     "kv_heads": "tensor",
     "head_dim": None,
     "mlp": "tensor",
     "latent": None,
-    "from_latent": "fsdp",  # of a matrix that widens a latent, which has no "embed" to be split by
+    "from_latent": (
+        "fsdp",
+        "context",
+    ),  # of a matrix that widens a latent, which has no "embed" to be split by
     "rank": None,
     "experts": "expert",
     "layers": None,
@@ -28,7 +32,7 @@ RULES: Rules = {
     "batch": ("data", "fsdp", "expert"),
     "expert_batch": ("data", "fsdp"),  # the batch as routed experts see it
     "act_experts": None,
-    "length": None,
+    "length": "context",
     "cache_length": None,
     "act_embed": None,
     "act_heads": "tensor",
@@ -38,8 +42,14 @@ RULES: Rules = {
 }
 """Logical axis -> mesh axis, mesh axes (major first), or None for a dimension that stays whole."""
 
+SAMPLER_RULES: Rules = {
+    **RULES,
+    "batch": ("data", "fsdp", "expert", "context"),
+    "length": None,
+}
+"""RULES where completions are sampled: a step has one position a row, so context splits rows."""
 
-OPTIONAL = ("expert",)
+OPTIONAL = ("expert", "context")
 
 
 def mesh_axes(name: str, rules: Rules, present: Collection[str] = MESH_AXES) -> tuple[str, ...]:

@@ -31,21 +31,24 @@ def make_mesh(
     devices: Sequence[Any] | None = None,
     *,
     expert: int = 1,
+    context: int = 1,
 ) -> jax.sharding.Mesh:
     """Mesh of data x fsdp x tensor devices with axes "data", "fsdp", "tensor", all of type Auto.
 
-    expert: devices of a fourth axis of this name, which the mesh lacks where that is 1.
+    expert, context: devices of further axes of these names, which the mesh lacks where they are 1.
 
     devices: which jax.Devices to use, all of the program's by default; every one is used.
     Raises ValueError when the sizes do not multiply to the number of devices.
     """
     devices = jax.devices() if devices is None else list(devices)
     sizes = {"data": data, "fsdp": fsdp, "tensor": tensor, "expert": expert}
+    sizes["context"] = context
     for name, size in sizes.items():
         if size < 1:
             raise ValueError(f"mesh axis {name}={size} must be at least 1")
-    if expert == 1:
-        del sizes["expert"]
+    for name in axes.OPTIONAL:
+        if sizes[name] == 1:
+            del sizes[name]
     if math.prod(sizes.values()) != len(devices):
         product = "*".join(f"{name}={size}" for name, size in sizes.items())
         raise ValueError(
@@ -77,8 +80,8 @@ def activate(mesh: jax.sharding.Mesh, rules: axes.Rules = axes.RULES) -> Iterato
 
     Entered once, by the loop, around everything that calls jitted functions. A function that was
     traced under one mesh is traced again under another; under the same mesh with other rules it
-    is not, so one program uses one table. Raises ValueError for rules that name an axis which
-    the mesh does not have.
+    is not, so one program uses one table: these, or those it is traced `under`. Raises ValueError
+    for rules that name an axis which the mesh does not have.
     """
     for name in rules:
         for axis in axes.mesh_axes(name, rules, mesh.axis_names):
@@ -86,15 +89,29 @@ def activate(mesh: jax.sharding.Mesh, rules: axes.Rules = axes.RULES) -> Iterato
                 raise ValueError(
                     f"the rules map {name!r} to mesh axis {axis!r}; the mesh has {mesh.axis_names}"
                 )
+    with jax.set_mesh(mesh), _ruled(mesh, rules) as active:
+        yield active
+
+
+@contextlib.contextmanager
+def _ruled(mesh: jax.sharding.Mesh, rules: axes.Rules) -> Iterator[Active]:
     active = Active(mesh, rules)
     # linen does not know that an axis may be absent
     present = {name: axes.mesh_axes(name, rules, mesh.axis_names) or None for name in rules}
     token = _active.set(active)
     try:
-        with jax.set_mesh(mesh), nn.logical_axis_rules(tuple(present.items())):
+        with nn.logical_axis_rules(tuple(present.items())):
             yield active
     finally:
         _active.reset(token)
+
+
+@contextlib.contextmanager
+def under(rules: axes.Rules) -> Iterator[None]:
+    """Traces the body, a whole jitted function's, by `rules` on the active mesh, if one is."""
+    active = current()
+    with _ruled(active.mesh, rules) if active else contextlib.nullcontext():
+        yield
 
 
 def current() -> Active | None:

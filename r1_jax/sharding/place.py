@@ -85,6 +85,15 @@ def activation_spec(x: jax.Array, names: Sequence[str | None]) -> jax.P:
     return partition_spec(kept, x.shape, active.mesh, active.rules, what="an activation")
 
 
+def ways(name: str) -> int:
+    """Devices over which the active mesh splits the logical axis `name`; 1 outside activate()."""
+    active = mesh_lib.current()
+    if active is None:
+        return 1
+    split = axes.mesh_axes(name, active.rules, active.mesh.axis_names)
+    return math.prod(active.mesh.shape[axis] for axis in split)
+
+
 def shardings(tree: Any, mesh: jax.sharding.Mesh, rules: axes.Rules = axes.RULES) -> Any:
     """NamedSharding for every array of `tree`, in the structure of `nn.unbox(tree)`.
 

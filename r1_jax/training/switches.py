@@ -22,10 +22,11 @@ class GRPOConfig(losses.PolicyLossConfig):
     further rollouts a step (DAPO's dynamic sampling, arXiv:2503.14476); all that was generated is
     counted in tokens/rollout.
     response_schedule: ((step, tokens), ...): from that step on, completions may be so long.
-    replay_routing: of a policy with experts, the learner sends every token to the experts that the
-    sampler chose; what they say is still weighted by the learner's own scores. A reference and a
-    critic choose for themselves. A selection bias is held during RL: V3 moves it in pre-training
-    and ends with rate 0; what was done in R1's RL was not published.
+    replay_routing: the learner sends every token to the experts that the sampler chose, and weighs
+    what they say by its own scores; None does so where the policy has experts. Of two that score
+    alike sampler and learner may else choose one each, a gap of a tenth of a nat (docs/LOG.md). A
+    reference and a critic choose for themselves. A selection bias is held during RL: V3 moves it in
+    pre-training and ends with rate 0; what was done in R1's RL was not published.
     """
 
     num_steps: int = 10_400
@@ -43,7 +44,7 @@ class GRPOConfig(losses.PolicyLossConfig):
     max_prompt: int = 1024  # tokens
     max_response: int = 65_536  # tokens; the cache's capacity
     response_schedule: tuple[tuple[int, int], ...] = ()
-    replay_routing: bool = False
+    replay_routing: bool | None = None
     gap_bound: float = 0.05  # nats; a larger sampler-learner gap of any token stops the run
 
     def __post_init__(self):

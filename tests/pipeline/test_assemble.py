@@ -459,8 +459,11 @@ def test_replay_routing_trains_tokens_with_the_experts_that_the_sampler_chose(fo
     config = _config(
         base="", tokenizer__path=str(folder / "base.model"), model__experts=routed,
         grpo={"num_minibatches": 1, "prompts_per_rollout": 8, "group_size": 2, "max_prompt": 4,
-              "max_response": 4, "kl_coef": 0.0, "replay_routing": True},
+              "max_response": 4, "kl_coef": 0.0},
     )  # fmt: skip
+    assert config.replays_routing and not _config().replays_routing  # unless it is told
+    told = build.merge({"model": MODEL}, "grpo.replay_routing", True)
+    assert build.build(experiment.ExperimentConfig, told).replays_routing
     stage = assemble.setup(config, 1)
     programs = assemble.make_programs(config, stage.mesh, stage.tokens, stage.tx, stage.shardings)
     wider = jax.tree.map(lambda x: 8 * x, stage.state.params)  # so that experts differ
@@ -488,3 +491,44 @@ def test_replay_routing_trains_tokens_with_the_experts_that_the_sampler_chose(fo
 
         assert gap_when_trained_with(rollouts.chosen_BTLX) < 1e-4
         assert gap_when_trained_with(elsewhere) > 0.01
+
+
+def test_a_step_over_positions_split_is_the_step_of_rows_split(folder):
+    found = []
+    for sizes in ({"fsdp": 8}, {"fsdp": 2, "tensor": 2, "context": 2}):
+        config = _base(
+            folder, mesh=sizes, optim={"learning_rate": 1.0, "epsilon": 1.0},  # as good as SGD
+            grpo={"num_minibatches": 1, "prompts_per_rollout": 8, "group_size": 2, "kl_coef": 0.1,
+                  "max_prompt": 4, "max_response": 11, "truncated": "soft_penalty",
+                  "overlong_buffer": 4},
+        )  # fmt: skip
+        stage = assemble.setup(config, 1)
+        programs = assemble.make_programs(
+            config, stage.mesh, stage.tokens, stage.tx, stage.shardings
+        )
+        prompts = types.PromptBatch(
+            np.arange(32, dtype=np.int32).reshape(8, 4) + 9,
+            np.full(8, 4, np.int32),
+            np.arange(8, dtype=np.int32),
+        )
+        with meshes.activate(stage.mesh):
+            params = jax.tree.map(lambda x: 3 * x, stage.state.params)
+            before = trees.paths(place.to_host(params))
+            sampled = programs.generate(params, prompts, jax.random.key(0), 0, 11)
+            logps_BT = programs.reference_logps(params, sampled)
+            rollouts, logps_BT = place.to_host((sampled, logps_BT))
+            scores = types.Scores(
+                np.arange(16, dtype=np.float32) % 3, {}, np.zeros(16), np.ones(16, bool)
+            )
+            batch, _ = rollout.policy_batch(config.grpo, rollouts, scores, logps_BT, None, 11)
+            state = dataclasses.replace(stage.state, params=params)
+            state, metrics = programs.update(state, batch, np.arange(16))
+            after = trees.paths(place.to_host(state.params))
+        found.append((rollouts.tokens_BT, logps_BT, after))
+        assert float(metrics["gap"]) < 1e-4
+        assert max(np.abs(after[path] - before[path]).max() for path in after) > 0.05
+    (tokens, logps, params), (split_tokens, split_logps, split_params) = found
+    np.testing.assert_array_equal(split_tokens, tokens)
+    np.testing.assert_allclose(split_logps, logps, atol=1e-5)
+    for path, x in params.items():
+        np.testing.assert_allclose(split_params[path], x, atol=1e-5, err_msg=path)

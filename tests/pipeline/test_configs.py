@@ -199,7 +199,8 @@ def test_a_published_model_s_run_fits_its_mesh_and_says_what_it_would_cost(name)
     assert config.model == sizes.SIZES[OF_THE_PAPER[name]]
     params = jax.eval_shape(partial(transformer.init_boxed, config.model), jax.random.key(0))
     num_params = trees.num_params(params)  # of the size itself: tests/models/test_sizes.py
-    shape = (1, config.mesh.fsdp, config.mesh.tensor, config.mesh.expert)
+    of = config.mesh
+    shape = (1, of.fsdp, of.tensor, of.expert, of.context)
     mesh = jax.sharding.AbstractMesh(shape, axes.MESH_AXES)
     place.shardings(params, mesh)  # raises where a dimension does not divide
     text = " ".join((ALL[0].parent / f"{name}.py").read_text().split())
@@ -220,7 +221,7 @@ def test_a_published_model_s_run_fits_its_mesh_and_says_what_it_would_cost(name)
 def test_the_state_of_671_billion_parameters_is_described_in_seconds():
     began = time.process_time()
     config = load("r1_zero_deepseek_v3")
-    mesh = jax.sharding.AbstractMesh((1, 32, 1, 8), axes.MESH_AXES)
+    mesh = jax.sharding.AbstractMesh((1, 32, 1, 8, 1), axes.MESH_AXES)
     params = abstract.params(config, mesh)
     tx = optim.make_optimizer(config.optim, config.grpo.num_steps)
     state, _ = abstract.state(params, tx, mesh)

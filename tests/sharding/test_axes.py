@@ -16,15 +16,19 @@ def test_the_table_has_exactly_the_documented_names():
 
 def test_mesh_axes_is_a_tuple_for_every_form_of_rule():
     assert axes.mesh_axes("batch", axes.RULES) == ("data", "fsdp", "expert")
+    assert axes.mesh_axes("batch", axes.SAMPLER_RULES) == ("data", "fsdp", "expert", "context")
     assert axes.mesh_axes("mlp", axes.RULES) == ("tensor",)
-    assert axes.mesh_axes("length", axes.RULES) == ()
+    assert axes.mesh_axes("length", axes.RULES) == ("context",)
+    assert axes.mesh_axes("length", axes.SAMPLER_RULES) == ()
 
 
-def test_only_the_expert_axis_may_be_absent():
+def test_only_the_axes_of_experts_and_of_context_may_be_absent():
     three = ("data", "fsdp", "tensor")
     assert axes.mesh_axes("batch", axes.RULES, three) == ("data", "fsdp")
     assert axes.mesh_axes("experts", axes.RULES, three) == ()
     assert axes.mesh_axes("experts", axes.RULES, axes.MESH_AXES) == ("expert",)
+    assert axes.mesh_axes("length", axes.RULES, three) == ()
+    assert axes.mesh_axes("embed", axes.RULES, three) == ("fsdp",)
     assert axes.mesh_axes("mlp", axes.RULES, ("data",)) == ("tensor",)
 
 
