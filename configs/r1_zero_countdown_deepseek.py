@@ -2,13 +2,12 @@
 
 The quickstart (configs/r1_zero_countdown.py) with another model and the base that fits it, and
 nothing else changed; the same as its --config.model=deepseek_tiny --config.base=... Selection
-biases of the routers are held; `--config.grpo.replay_routing=true` replays the sampler's choices.
+biases of the routers are held, and the learner replays the sampler's choices of experts.
 
 Command:   python -m r1_jax train --config=configs/r1_zero_countdown_deepseek.py
            --workdir=runs/deepseek
 Hardware:  one CPU core, 2 GiB
-Obtained:  it starts; the shipped base is too weak to be rewarded (0 of 256, docs/LOG.md): train one
-           with more of the corpus first, pretrain --config.corpus.num_documents=240000
+Obtained:  held-out pass@1 0.123 -> 0.412, length x2.4, reflection words x4.1 (seed 0, docs/LOG.md)
 """
 
 from configs import r1_zero_countdown
