@@ -95,23 +95,33 @@ def _instruction(program, computation, op, mesh_shape) -> Cost:
     callees = text.called(op, "calls") if op.opcode == "fusion" else []
     for callee in callees:
         is_cut = "scatter" in callee or "scatter" in op.name  # a reduction cut in the same kernel
-        cost.add(_fused(program, callee, mesh_shape, is_cut))
+        cost.add(_fused(program, callee, mesh_shape, is_cut, _goes_on(op)))
     cost.flops += _flops(program, computation, op)
     cost.hbm_bytes = _traffic(program, computation, op, callees)
     return cost
 
 
-def _fused(program, name, mesh_shape, is_cut) -> Cost:
+def _goes_on(op) -> bool:
+    """Whether a fusion goes on with, or ends, a collective that one before it has begun.
+
+    libtpu spreads a collective over the products beside which it runs; each part prints it whole.
+    """
+    if "async-collective-done" in op.name:
+        return True
+    return any(name.startswith("async_collective_fusion") for name in text.called(op, "calls"))
+
+
+def _fused(program, name, mesh_shape, is_cut, goes_on) -> Cost:
     """FLOPs and collectives of a fusion, and of fusions within it; its traffic is its caller's."""
     cost, computation = Cost(), program.computations[name]
     for op in computation.values():
         cost.flops += _flops(program, computation, op)
-        if op.opcode in COLLECTIVES:
+        if op.opcode in COLLECTIVES and not goes_on:
             kind = "reduce-scatter" if is_cut and op.opcode == "all-reduce" else op.opcode
             _send(cost, op, kind, mesh_shape)
         if op.opcode == "fusion":
             for callee in text.called(op, "calls"):
-                cost.add(_fused(program, callee, mesh_shape, is_cut))
+                cost.add(_fused(program, callee, mesh_shape, is_cut, goes_on))
     return cost
 
 
@@ -133,7 +143,13 @@ def _traffic(program, computation, op, callees) -> float:
         for name in i.operands:
             users[name].append(i)
     total, updated = 0.0, 0.0
+    # what a collective has gathered so far is handed on
+    handed_on = re.findall(r"\{(\d*)\}: \((\d+),", op.attributes) if _goes_on(op) else []
+    to_results = {int(result or 0) for result, _ in handed_on}
+    from_operands = {int(operand) for _, operand in handed_on}
     for index, name in enumerate(op.operands):
+        if index in from_operands:
+            continue
         outer, parameter = computation.get(name), parameters.get(str(index))
         if outer is None or parameter is None or not _hbm(outer):
             continue
@@ -149,7 +165,8 @@ def _traffic(program, computation, op, callees) -> float:
             updated += _hbm(outer)
         else:
             total += _hbm(outer)
-    return total + max(0.0, _hbm(op) - updated)
+    written = sum(a.num_bytes for i, a in enumerate(op.arrays) if a.in_hbm and i not in to_results)
+    return total + max(0.0, written - updated)
 
 
 def _size(op) -> float:

@@ -96,3 +96,31 @@ def test_the_attention_kernel_costs_the_blocks_it_looks_at():
     outside, _ = program_cost.of_program(program_text.read(text), {"data": 1})
     pairs = 4 * (1024 * 1024 * 3 / 4)  # of four blocks of 512 x 512, three
     assert outside.flops == 2 * pairs * (64 + 32)
+
+
+def test_a_collective_spread_over_several_fusions_is_sent_once():
+    part = """%{name} (x: bf16[16,128]) -> bf16[64,128] {{
+  %x.{name} = bf16[16,128] parameter(0)
+  %gather.{name} = bf16[64,128] all-gather(%x.{name}), replica_groups={{{{0,1,2,3}}}}
+}}
+"""
+    beside = "async_collective_fusion.2"
+    parts = [part.format(name=name) for name in ("begun", beside, "ended")]
+    both = "bf16[16,128], bf16[64,128]"
+    on = f"output_to_operand_aliasing={{{{1}}: (0, {{}}), {{2}}: (1, {{}})}}, calls=%{beside}"
+    end = "output_to_operand_aliasing={{}: (0, {})}, calls=%ended"
+    entry = f"""ENTRY %main (x: bf16[16,128]) -> bf16[64,128] {{
+  %x = bf16[16,128] parameter(0)
+  %async-collective-start.1 = ({both}) fusion(%x), kind=kCustom, calls=%begun
+  %a = bf16[16,128] get-tuple-element(%async-collective-start.1), index=0
+  %b = bf16[64,128] get-tuple-element(%async-collective-start.1), index=1
+  %fusion.2 = (bf16[8,8], {both}) fusion(%a, %b), kind=kOutput, {on}
+  %c = bf16[64,128] get-tuple-element(%fusion.2), index=2
+  ROOT %async-collective-done.1 = bf16[64,128] fusion(%c), kind=kCustom, {end}
+}}
+"""
+    program = program_text.read("".join(parts) + entry)
+    outside, _ = program_cost.of_program(program, {"data": 1, "fsdp": 4})
+    assert outside.sent == {("fsdp",): 64 * 128 * 2 * 3 / 4}
+    # the share read and, with it, the whole written; the product's own result; nothing at the end
+    assert outside.hbm_bytes == 2 * (2 * 16 * 128 + 64 * 128 + 8 * 8)
