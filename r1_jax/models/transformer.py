@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from r1_jax.core import keys
-from r1_jax.models import attention, block, experts, layers, mtp
+from r1_jax.models import attention, block, embedding, experts, layers, mtp
 from r1_jax.models import cache as kv_cache
 from r1_jax.models import config as model_config
 from r1_jax.sharding import place
@@ -70,8 +70,7 @@ class Transformer(nn.Module):
         )
         if not c.tied_embeddings:  # read by heads.kernel
             layers.parameter(self, "head", normal, (c.embed_dim, c.vocab_size), ("embed", "vocab"))
-        names = ("batch", "length", "act_embed")
-        x_BTD = layers.embed(table_VD, tokens_BT, names, jnp.dtype(c.compute_dtype))
+        x_BTD = embedding.rows(table_VD, tokens_BT, jnp.dtype(c.compute_dtype))
         body = _SequenceLayer
         if c.remat != "none":
             body = nn.remat(body, prevent_cse=False, policy=_REMAT[c.remat])

@@ -11,7 +11,7 @@ import pytest
 from r1_jax.core import trees
 from r1_jax.models import cache as kv_cache
 from r1_jax.models import config as model_config
-from r1_jax.models import experts, transformer
+from r1_jax.models import expert_rows, experts, transformer
 from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
 from tests.golden import decoder_numpy as golden
@@ -244,30 +244,31 @@ def test_parameters_are_born_sharded_and_compute_the_same():
         np.testing.assert_allclose(np.std(x), spread, rtol=0.08)
         assert np.abs(np.corrcoef(x[0].ravel(), x[1].ravel())[0, 1]) < 0.1  # layers differ
     # the layers are a scan, so their constraints stand in the program once: query, key, value,
-    # two sums of the residual stream and the SwiGLU's middle; before come the embedding's table
-    # and its rows
+    # two sums of the residual stream and the SwiGLU's middle; an island of its own lays out the
+    # embedding's rows
     found = _constraints(lowered.as_text())
     heads = [line for line in found if '[{"data", "fsdp"}, {}, {"tensor"}, {}]' in line]
     stream = [line for line in found if '[{"data", "fsdp"}, {}, {}]' in line]
     middle = [line for line in found if '[{"data", "fsdp"}, {}, {"tensor"}]' in line]
-    table = [line for line in found if '[{"tensor"}, {}]' in line]
-    assert (len(heads), len(stream), len(middle), len(table), len(found)) == (3, 3, 1, 1, 8)
+    assert (len(heads), len(stream), len(middle), len(found)) == (3, 2, 1, 6)
     whole = jax.tree.map(np.asarray, params)
     alone = forward(whole, tokens_BT, POSITION_BT, ONE_SEGMENT)
     np.testing.assert_allclose(split, alone, rtol=1e-4, atol=1e-4)
 
 
-OVER_EIGHT = {  # data, fsdp, tensor, expert; experts up to which all are run
-    "qwen": (MODEL, (2, 2, 2, 1), 8),
-    "deepseek": (tiny.DEEPSEEK, (1, 2, 2, 2), 8),
-    "deepseek, sorted": (tiny.DEEPSEEK, (2, 1, 2, 2), 0),
+OVER_EIGHT = {  # data, fsdp, tensor, expert; experts up to which all are run; rows a block
+    "qwen": (MODEL, (2, 2, 2, 1), 8, 1000),
+    "deepseek": (tiny.DEEPSEEK, (1, 2, 2, 2), 8, 1000),
+    "deepseek, sorted": (tiny.DEEPSEEK, (2, 1, 2, 2), 0, 1000),
+    "deepseek, in blocks": (tiny.DEEPSEEK, (2, 1, 2, 2), 0, 7),
 }
 
 
 @pytest.mark.parametrize("case", OVER_EIGHT)
 def test_values_and_gradients_over_eight_devices_are_those_of_one(case, monkeypatch):
-    config, (data, fsdp, tensor, expert), few = OVER_EIGHT[case]
+    config, (data, fsdp, tensor, expert), few, rows_a_block = OVER_EIGHT[case]
     monkeypatch.setattr(experts, "FEW", few)
+    monkeypatch.setattr(expert_rows, "ROWS", rows_a_block)
     tokens_BT = _tokens()
     weight_BTD = np.random.default_rng(1).normal(size=(B, T, config.embed_dim)).astype(np.float32)
 
