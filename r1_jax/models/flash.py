@@ -21,9 +21,7 @@ BLOCK = 512  # queries, and keys, a block; larger ones do not fit beside two mor
 
 def is_of_use(num_positions: int) -> bool:
     """Whether the program is traced for TPUs and long enough for a block."""
-    active = meshes.current()
-    is_tpu = active is not None and active.mesh.devices.flat[0].platform == "tpu"
-    return is_tpu and num_positions >= LANES
+    return meshes.is_of_tpus() and num_positions >= LANES
 
 
 def causal(q_BTNH, k_BTKH, v_BTKU, segment_BT, scale: float, *, interpret: bool = False):

@@ -1,5 +1,7 @@
 """The heads, always float32: hidden states to logits over the vocabulary, or to one number."""
 
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -8,23 +10,61 @@ from r1_jax.models import config as model_config
 from r1_jax.sharding import place
 
 
-def kernel(config: model_config.ModelConfig, params) -> jax.Array:
-    """The head's weights [D, V]: the embedding transposed when tied, else its own.
+class Kernel(NamedTuple):
+    """The head's weights [D, V]: as they are read, and as they are learnt."""
 
-    Whole in its width: gathered here once, and not in every turn of the loops that use it.
+    read_DV: jax.Array  # in the compute type
+    master_DV: jax.Array | None  # what the gradient is of; None where that is read_DV itself
+
+
+def kernel(config: model_config.ModelConfig, params) -> Kernel:
+    """The head's weights: the embedding transposed when tied, else its own.
+
+    Whole in its width: gathered here once, and not in every turn of the loops that use it. What
+    crosses the mesh is rounded to the compute type first; the master is not gathered, for only its
+    gradient is of use, which is summed over those turns in the master's type.
     """
-    kernel_DV = params["embedding"].T if config.tied_embeddings else params["head"]
-    return place.constrain(kernel_DV, "act_embed", "act_vocab")
+    master_DV = params["embedding"].T if config.tied_embeddings else params["head"]
+    read_DV = master_DV.astype(config.compute_dtype)
+    if read_DV.dtype == master_DV.dtype:
+        return Kernel(place.constrain(master_DV, "act_embed", "act_vocab"), None)
+    read_DV = place.constrain(jax.lax.stop_gradient(read_DV), "act_embed", "act_vocab")
+    return Kernel(read_DV, place.constrain(master_DV, "act_embed", "act_vocab"))
 
 
-def logits(hidden: jax.Array, kernel_DV: jax.Array) -> jax.Array:
+def logits(hidden: jax.Array, kernel: Kernel) -> jax.Array:
     """hidden [..., D] times the kernel, float32 [..., V] whatever the compute dtype."""
+    if kernel.master_DV is None:
+        return _product(hidden, kernel.read_DV)
+    return _product_of_master(hidden, kernel.read_DV, kernel.master_DV)
+
+
+def _product(hidden, read_DV):
     return jnp.einsum(
         "...D,DV->...V",
         hidden,
-        kernel_DV.astype(hidden.dtype),
+        read_DV.astype(hidden.dtype),
         preferred_element_type=jnp.float32,
     )
+
+
+@jax.custom_vjp
+def _product_of_master(hidden, read_DV, master_DV):
+    """The product with `read_DV`, whose gradient is `master_DV`'s."""
+    return _product(hidden, read_DV)
+
+
+def _forward(hidden, read_DV, master_DV):
+    return _product(hidden, read_DV), (hidden, read_DV, jnp.zeros((), master_DV.dtype))
+
+
+def _backward(kept, gradient):
+    hidden, read_DV, of_master = kept
+    of_hidden, of_kernel_DV = jax.vjp(_product, hidden, read_DV)[1](gradient)
+    return of_hidden, None, of_kernel_DV.astype(of_master.dtype)
+
+
+_product_of_master.defvjp(_forward, _backward)
 
 
 def init_scalar_boxed(config: model_config.ModelConfig) -> dict[str, nn.LogicallyPartitioned]:

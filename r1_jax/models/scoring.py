@@ -8,9 +8,19 @@ import jax.numpy as jnp
 
 from r1_jax.models import config as model_config
 from r1_jax.models import experts, heads, mtp, transformer
+from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
 
 CHUNK = 32  # positions whose logits exist at one time; 16-64 read the same on a CPU, less is slower
+TOKENS = 512  # a TPU's, likewise: with fewer, reading the head's weights takes longer than products
+
+
+def chunk_of(num_rows: int) -> int:
+    """Positions of `num_rows` rows whose logits exist at one time, for the mesh that is active."""
+    if not meshes.is_of_tpus():
+        return CHUNK
+    per_device = max(1, num_rows // place.ways("batch"))
+    return max(1, TOKENS // per_device // CHUNK) * CHUNK
 
 
 def token_scores(
@@ -21,7 +31,7 @@ def token_scores(
     adjust: Callable[[jax.Array], jax.Array],
     position_BT: jax.Array | None = None,
     segment_BT: jax.Array | None = None,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """(logps_BT, entropy_BT) in float32 nats: of token t given the tokens before it.
 
@@ -51,7 +61,7 @@ def routed_scores(
     segment_BT: jax.Array | None = None,
     mask_BT: jax.Array | None = None,
     chosen_BTLX: jax.Array | None = None,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
 ) -> tuple[jax.Array, jax.Array, experts.Routed | None]:
     """(logps_BT, entropy_BT, what routers did): `token_scores` of a model that may have experts.
 
@@ -64,10 +74,10 @@ def routed_scores(
     hidden_BTD, _, routed = transformer.routed_forward(
         config, params, tokens_BT, position_BT, segment_BT, mask_BT, chosen_LBTX
     )
-    kernel_DV = heads.kernel(config, params)
+    kernel = heads.kernel(config, params)
 
     def score(hidden_BCD, target_BC):
-        logits_BCV = adjust(heads.logits(hidden_BCD, kernel_DV))
+        logits_BCV = adjust(heads.logits(hidden_BCD, kernel))
         normalised_BCV = jax.nn.log_softmax(logits_BCV, axis=-1)
         logps_BC = jnp.take_along_axis(normalised_BCV, target_BC[:, :, None], axis=-1)[:, :, 0]
         return logps_BC, -jnp.sum(jnp.exp(normalised_BCV) * normalised_BCV, axis=-1)
@@ -94,7 +104,7 @@ def twofold_scores(
     position_BT: jax.Array,
     segment_BT: jax.Array,
     mask_BT: jax.Array,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
 ) -> Twofold:
     """Log-probs of every token by the decoder, and two tokens ahead by its layer of prediction.
 
@@ -113,10 +123,10 @@ def twofold_scores(
         segment_BT[:, :-1],
         mask_BT[:, :-1] & same_BT,
     )
-    kernel_DV = heads.kernel(config, params)
+    kernel = heads.kernel(config, params)
 
     def score(hidden_BCD, target_BC):
-        normalised_BCV = jax.nn.log_softmax(heads.logits(hidden_BCD, kernel_DV), axis=-1)
+        normalised_BCV = jax.nn.log_softmax(heads.logits(hidden_BCD, kernel), axis=-1)
         logps_BC = jnp.take_along_axis(normalised_BCV, target_BC[:, :, None], axis=-1)[:, :, 0]
         return logps_BC, -jnp.sum(jnp.exp(normalised_BCV) * normalised_BCV, axis=-1)
 
@@ -136,7 +146,7 @@ def divergences(
     temperature: float,
     position_BT: jax.Array | None = None,
     segment_BT: jax.Array | None = None,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """(logps_BT, entropy_BT, divergence_BT) in float32 nats, as `token_scores` without adjustment.
 
@@ -147,15 +157,15 @@ def divergences(
     inputs = tokens_BT, position_BT, segment_BT
     hidden_BTD, _ = transformer.forward(config, params, *inputs)
     theirs_BTD, _ = transformer.forward(teacher_config, teacher_params, *inputs)
-    kernel_DV = heads.kernel(config, params)
-    their_kernel_DV = heads.kernel(teacher_config, teacher_params)
+    kernel = heads.kernel(config, params)
+    their_kernel = heads.kernel(teacher_config, teacher_params)
 
     def score(hidden_BCD, theirs_BCD, target_BC):
-        logits_BCV = heads.logits(hidden_BCD, kernel_DV)
+        logits_BCV = heads.logits(hidden_BCD, kernel)
         normalised_BCV = jax.nn.log_softmax(logits_BCV, axis=-1)
         logps_BC = jnp.take_along_axis(normalised_BCV, target_BC[:, :, None], axis=-1)[:, :, 0]
         entropy_BC = -jnp.sum(jnp.exp(normalised_BCV) * normalised_BCV, axis=-1)
-        their_logits_BCV = heads.logits(theirs_BCD, their_kernel_DV)
+        their_logits_BCV = heads.logits(theirs_BCD, their_kernel)
         theirs_BCV = jax.lax.stop_gradient(jax.nn.log_softmax(their_logits_BCV / temperature))
         ours_BCV = jax.nn.log_softmax(logits_BCV / temperature)
         divergence_BC = jnp.sum(jnp.exp(theirs_BCV) * (theirs_BCV - ours_BCV), axis=-1)
@@ -166,12 +176,14 @@ def divergences(
     return found[0], found[1], found[2]
 
 
-def _by_chunk(score, arrays, chunk: int):
+def _by_chunk(score, arrays, chunk: int | None):
     """score(*pieces of `chunk` positions) -> arrays [B, C], over all of them; column 0 is 0.
 
-    Where the mesh splits positions, a piece has `chunk` of every device's own.
+    chunk: as `chunk_of` has it unless given. Where the mesh splits positions, a piece has `chunk`
+    of every device's own.
     """
     B, num_positions = arrays[0].shape[:2]
+    chunk = chunk or chunk_of(B)
     across = place.ways("length")
     num_chunks = -(-num_positions // (across * chunk))
     pad = across * num_chunks * chunk - num_positions

@@ -95,7 +95,7 @@ def make_generate(
         prompt_k, prompt_v = kv_cache.from_prefill(kv)
         last_P = batch.length_P - 1
         first_hidden_PD = jnp.take_along_axis(hidden_PTD, last_P[:, None, None], axis=1)[:, 0]
-        kernel_DV = heads.kernel(model, params)
+        kernel = heads.kernel(model, params)
         blocks = transformer.unstack(model, params)
 
         key_of_request = requests.keys()
@@ -124,7 +124,7 @@ def make_generate(
 
         def decode(slots: _Slots) -> _Slots:
             """Draws a token in every active slot and reads it in."""
-            logits_BV = heads.logits(slots.hidden_BD, kernel_DV)
+            logits_BV = heads.logits(slots.hidden_BD, kernel)
             logits_BV = place.constrain(logits_BV, "batch", "act_vocab")
             logits_BV = sampling_logits.adjust(sampling, logits_BV)
             key_B = key_of_request[jnp.maximum(slots.request_B, 0)]

@@ -75,7 +75,7 @@ def make_generate(
         num_slots = min(sampling.num_slots or requests.num, requests.num)
         enough_idle = max(1, int(num_slots * sampling.refill_share))
         key_of_request = requests.keys()
-        kernel_DV = heads.kernel(model, params)
+        kernel = heads.kernel(model, params)
         blocks = transformer.unstack(model, params)
 
         hidden_PTD, kv, routed = transformer.routed_forward(
@@ -134,7 +134,7 @@ def make_generate(
             )
 
         def draw(hidden_BD, key_B, index_B):
-            logits_BV = heads.logits(hidden_BD, kernel_DV)
+            logits_BV = heads.logits(hidden_BD, kernel)
             logits_BV = place.constrain(logits_BV, "batch", "act_vocab")
             logits_BV = sampling_logits.adjust(sampling, logits_BV)
             return sampling_logits.draw(logits_BV, of_requests.uniform(key_B, index_B))

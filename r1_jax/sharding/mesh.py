@@ -126,3 +126,9 @@ def current() -> Active | None:
             "instead of jax.set_mesh(mesh)"
         )
     return active
+
+
+def is_of_tpus() -> bool:
+    """Whether the program is being traced for a mesh of TPUs, attached or merely described."""
+    active = current()
+    return active is not None and active.mesh.devices.flat[0].platform == "tpu"

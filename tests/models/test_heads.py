@@ -15,8 +15,8 @@ from tests.models import tiny
 def test_tied_reads_the_embedding_and_untied_its_own():
     params = tiny.params()
     tied = dataclasses.replace(tiny.MODEL, tied_embeddings=True)
-    np.testing.assert_array_equal(heads.kernel(tiny.MODEL, params), params["head"])
-    np.testing.assert_array_equal(heads.kernel(tied, params), params["embedding"].T)
+    np.testing.assert_array_equal(heads.kernel(tiny.MODEL, params).read_DV, params["head"])
+    np.testing.assert_array_equal(heads.kernel(tied, params).read_DV, params["embedding"].T)
 
 
 def test_on_a_mesh_it_is_split_by_the_vocabulary_alone():
@@ -25,25 +25,42 @@ def test_on_a_mesh_it_is_split_by_the_vocabulary_alone():
     with meshes.activate(made):
         for tied in (False, True):
             config = dataclasses.replace(tiny.MODEL, tied_embeddings=tied)
-            kernel_DV = tiny.jit(heads.kernel, static_argnums=0)(config, params)
-            assert kernel_DV.sharding.spec == jax.P(None, "tensor")
+            kernel = tiny.jit(heads.kernel, static_argnums=0)(config, params)
+            assert kernel.read_DV.sharding.spec == jax.P(None, "tensor")
 
 
 def test_logits_by_hand():
     # [1, 2] . [[1, 0, 3], [0, 1, -1]] = [1, 2, 1]
-    logits = heads.logits(jnp.array([[1.0, 2.0]]), jnp.array([[1.0, 0.0, 3.0], [0.0, 1.0, -1.0]]))
+    kernel = heads.Kernel(jnp.array([[1.0, 0.0, 3.0], [0.0, 1.0, -1.0]]), None)
+    logits = heads.logits(jnp.array([[1.0, 2.0]]), kernel)
     np.testing.assert_array_equal(logits, [[1.0, 2.0, 1.0]])
 
 
 def test_bfloat16_products_are_summed_in_float32():
     # 256 + 1 is 256 in bfloat16: a sum that were rounded on its way would lose the ones
     hidden_D = jnp.array([256.0] + [1.0] * 7, jnp.bfloat16)
-    logits_V = heads.logits(hidden_D, jnp.ones((8, 3), jnp.float32))
+    ones = heads.Kernel(jnp.ones((8, 3), jnp.bfloat16), None)
+    logits_V = heads.logits(hidden_D, ones)
     assert logits_V.dtype == jnp.float32
     np.testing.assert_array_equal(logits_V, [263.0] * 3)
-    program = jax.make_jaxpr(heads.logits)(hidden_D, jnp.ones((8, 3), jnp.float32))
+    program = jax.make_jaxpr(heads.logits)(hidden_D, ones)
     (product,) = [e for e in tiny.equations(program) if e.primitive.name == "dot_general"]
     assert {v.aval.dtype for v in product.invars} == {jnp.dtype(jnp.bfloat16)}
+
+
+def test_the_gradient_of_rounded_weights_is_summed_in_the_masters_type():
+    # Products of ones, one turn after the other: bfloat16 would stay at 256.
+    model = dataclasses.replace(tiny.MODEL, compute_dtype="bfloat16")
+    ones_CD = jnp.ones((300, 1, 32), jnp.bfloat16)
+
+    def total(params):
+        kernel = heads.kernel(model, params)
+        assert kernel.read_DV.dtype == jnp.bfloat16
+        return jnp.sum(jax.lax.map(lambda hidden: heads.logits(hidden, kernel), ones_CD))
+
+    gradient = jax.grad(total)({"head": jnp.full((32, 26), 0.3)})["head"]
+    assert gradient.dtype == jnp.float32
+    np.testing.assert_array_equal(gradient, np.full((32, 26), 300.0))
 
 
 def test_scalar_by_hand_for_any_leading_shape():

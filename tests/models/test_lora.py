@@ -37,7 +37,7 @@ def _logits(name):
     length_B, everyone_B = jnp.full(2, 5, jnp.int32), jnp.ones(2, bool)
 
     def run(params):
-        kernel_DV = heads.kernel(model, params)
+        kernel = heads.kernel(model, params)
         hidden_BTD, _ = transformer.forward(model, params, tokens_BT)
         _, kv = transformer.forward(model, params, tokens_BT[:, :5], collect=True)
         cache = kv_cache.allocate(model, 2, 5, 4)
@@ -47,8 +47,8 @@ def _logits(name):
         for i in range(4):
             token_B, slot = tokens_BT[:, 5 + i], jnp.int32(i)
             hidden_BD, cache = transformer.step(model, params, blocks, token_B, cache, slot)
-            steps.append(heads.logits(hidden_BD, kernel_DV))
-        return heads.logits(hidden_BTD, kernel_DV), jnp.stack(steps, axis=1)
+            steps.append(heads.logits(hidden_BD, kernel))
+        return heads.logits(hidden_BTD, kernel), jnp.stack(steps, axis=1)
 
     return tiny.jit(run)
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from r1_jax.models import heads, scoring, transformer
+from r1_jax.models import scoring, transformer
 from tests.golden import decoder_numpy as golden
 from tests.models import tiny
 
@@ -44,7 +44,7 @@ def plain(params, tokens_BT):
     """The same with [B, T, V] logits all at once, and its positions spelt out."""
     position_BT = np.tile(np.arange(T), (B, 1))
     hidden_BTD, _ = transformer.forward(MODEL, params, tokens_BT, position_BT)
-    logps_BTV = jax.nn.log_softmax(warm(hidden_BTD @ heads.kernel(MODEL, params)), axis=-1)
+    logps_BTV = jax.nn.log_softmax(warm(hidden_BTD @ params["head"]), axis=-1)
     logps_BT = jnp.take_along_axis(logps_BTV[:, :-1], tokens_BT[:, 1:, None], axis=-1)[:, :, 0]
     entropy_BT = -jnp.sum(jnp.exp(logps_BTV) * logps_BTV, axis=-1)[:, :-1]
     return tuple(jnp.pad(x, ((0, 0), (1, 0))) for x in (logps_BT, entropy_BT))
@@ -189,9 +189,7 @@ def test_divergences_are_those_of_whole_distributions_and_the_teacher_gets_no_gr
     np.testing.assert_allclose(entropy_BT, same[1], rtol=1e-4, atol=1e-5)
     p_BTV, q_BTV = (
         jax.nn.log_softmax(
-            transformer.forward(MODEL, params, tokens_BT)[0]
-            @ heads.kernel(MODEL, params)
-            / temperature
+            transformer.forward(MODEL, params, tokens_BT)[0] @ params["head"] / temperature
         )
         for params in (teacher, student)
     )
