@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from r1_jax.models import config as model_config
-from r1_jax.models import layers
+from r1_jax.models import expert_rows, layers
 from r1_jax.sharding import axes, place
 from r1_jax.sharding import mesh as meshes
 
@@ -121,22 +121,34 @@ def _mix(x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD, first):
     return jnp.sum(weighted_MD[jnp.argsort(order_M)].reshape(B, T, X, D), axis=2)
 
 
+def _mix_of_many(x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD, first):
+    """As `_mix`, where the rows would be too many for arrays of all of them."""
+    (B, T, D), X = x_BTD.shape, chosen_BTX.shape[-1]
+    if B * T * X <= expert_rows.ROWS:
+        return _mix(x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD, first)
+    tokens = x_BTD.reshape(-1, D), chosen_BTX.reshape(-1, X), weight_BTX.reshape(-1, X)
+    return expert_rows.mix(*tokens, gate_EDF, up_EDF, down_EFD, first).reshape(B, T, D)
+
+
 def mix(x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD) -> jax.Array:
     """float32 [B, T, D]: each token's chosen experts' outputs, weighted and summed."""
     inputs = x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD
-    part = _mix_of_few if gate_EDF.shape[0] <= FEW else _mix
+    part = _mix_of_few if gate_EDF.shape[0] <= FEW else _mix_of_many
     active = meshes.current()
     if active is None:
         return part(*inputs, first=0)
     present = active.mesh.axis_names
     expert_axes = axes.mesh_axes("experts", active.rules, present)
     summed_axes = expert_axes + axes.mesh_axes("mlp", active.rules, present)
+    token_axes = axes.mesh_axes("expert_batch", active.rules, present)
 
     def of_this_device(x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD):
         first = jax.lax.axis_index(expert_axes) * gate_EDF.shape[0] if expert_axes else 0
         # Said here and not left to the gathers below: the gradient of a gather whose indices alone
         # differ between devices is not summed over them (jax 0.10.2).
         x_BTD, weight_BTX = jax.lax.pcast((x_BTD, weight_BTX), summed_axes, to="varying")
+        kernels = gate_EDF, up_EDF, down_EFD
+        gate_EDF, up_EDF, down_EFD = jax.lax.pcast(kernels, token_axes, to="varying")
         part_BTD = part(x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD, first)
         return jax.lax.psum(part_BTD, summed_axes)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from r1_jax.models import config as model_config
-from r1_jax.models import experts
+from r1_jax.models import expert_rows, experts
 from tests.golden import decoder_numpy as golden
 from tests.models import tiny
 
@@ -46,9 +46,10 @@ def test_weights_are_unbiased_scores_normalised_and_scaled():
 
 
 @pytest.mark.parametrize("crowd", [False, True])
-@pytest.mark.parametrize("few", [0, 4])
-def test_the_mix_is_each_token_s_own_experts_and_drops_nobody(few, crowd, monkeypatch):
+@pytest.mark.parametrize(("few", "block"), [(0, 1000), (4, 1000), (0, 6)])
+def test_the_mix_is_each_token_s_own_experts_and_drops_nobody(few, block, crowd, monkeypatch):
     monkeypatch.setattr(experts, "FEW", few)  # sorted, or all of them run
+    monkeypatch.setattr(expert_rows, "ROWS", block)
     B, T, X, D, E, F = 2, 7, 2, 6, 4, 5
     chosen_BTX = np.random.default_rng(0).permuted(np.tile(np.arange(E), (B, T, 1)), axis=-1)
     chosen_BTX = chosen_BTX[..., :X]
@@ -64,7 +65,7 @@ def test_the_mix_is_each_token_s_own_experts_and_drops_nobody(few, crowd, monkey
         expected[b, t] += weight_BTX[b, t, k] * (hidden @ down[e])
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
     # a part of the experts does its part: what a device of the expert axis adds
-    part = experts._mix_of_few if few else experts._mix
+    part = tiny.jit(experts._mix_of_few if few else experts._mix_of_many)
     mine = part(x_BTD, chosen_BTX, weight_BTX, gate[2:], up[2:], down[2:], first=2)
     others = part(x_BTD, chosen_BTX, weight_BTX, gate[:2], up[:2], down[:2], first=0)
     np.testing.assert_allclose(mine + others, found, rtol=1e-4, atol=1e-4)
