@@ -28,31 +28,35 @@ def rows(table_VD: jax.Array, tokens_BT: jax.Array, dtype) -> jax.Array:
     if active is None or tokens_BT.shape[0] == 1:
         return layers.embed(table_VD, tokens_BT, names, dtype)
     present = active.mesh.axis_names
-    of_batch, width, height = (
-        axes.mesh_axes(name, active.rules, present) for name in ("batch", "embed", "vocab")
+    of_rows, of_length, width, height = (
+        axes.mesh_axes(name, active.rules, present)
+        for name in ("batch", "length", "embed", "vocab")
     )
     is_split = math.prod(active.mesh.shape[axis] for axis in width + height) > 1
-    if not is_split or not set(width) <= set(of_batch):
+    if not is_split or not set(width) <= set(of_rows + of_length):
         return layers.embed(table_VD, tokens_BT, names, dtype)
 
     def of_this_device(table_VD, tokens_BT):
         # Said here: the gradient of a gather whose indices alone differ between devices is not
         # summed over them (jax 0.10.2).
-        others = tuple(axis for axis in of_batch if axis not in width)
+        others = tuple(axis for axis in of_rows + of_length if axis not in width)
         table_VD = jax.lax.pcast(table_VD, others, to="varying")
-        tokens_BT = jax.lax.all_gather(tokens_BT, width, axis=0, tiled=True)
+        split_by = {axis: int(axis in of_length) for axis in width}  # dimension of tokens_BT
+        for axis, dimension in split_by.items():
+            tokens_BT = jax.lax.all_gather(tokens_BT, axis, axis=dimension, tiled=True)
         place_BT = tokens_BT
         if height:
             place_BT = tokens_BT - jax.lax.axis_index(height) * table_VD.shape[0]
         is_here_BT1 = ((place_BT >= 0) & (place_BT < table_VD.shape[0]))[..., None]
         x_BTD = jnp.take(table_VD, place_BT, axis=0, mode="clip").astype(dtype)
         x_BTD = jnp.where(is_here_BT1, x_BTD, jnp.zeros((), dtype))
-        x_BTD = jax.lax.all_to_all(x_BTD, width, split_axis=0, concat_axis=2, tiled=True)
+        for axis, dimension in reversed(split_by.items()):
+            x_BTD = jax.lax.all_to_all(x_BTD, axis, dimension, 2, tiled=True)
         return jax.lax.psum(x_BTD, height)  # of one row and zeros: exact
 
     inputs = table_VD, tokens_BT
     named = ("vocab", "embed"), ("batch", "length")
     specs = [place.activation_spec(x, n) for x, n in zip(inputs, named, strict=True)]
-    out = jax.P(specs[1][0], None, None)
+    out = jax.P(*specs[1], None)
     island = jax.shard_map(of_this_device, mesh=active.mesh, in_specs=tuple(specs), out_specs=out)
     return island(*inputs)

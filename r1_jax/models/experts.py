@@ -141,6 +141,7 @@ def mix(x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD) -> jax.Array:
     expert_axes = axes.mesh_axes("experts", active.rules, present)
     summed_axes = expert_axes + axes.mesh_axes("mlp", active.rules, present)
     token_axes = axes.mesh_axes("expert_batch", active.rules, present)
+    token_axes += axes.mesh_axes("length", active.rules, present)
 
     def of_this_device(x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD):
         first = jax.lax.axis_index(expert_axes) * gate_EDF.shape[0] if expert_axes else 0

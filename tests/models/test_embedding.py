@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from r1_jax.models import embedding
+from r1_jax.sharding import axes
 from r1_jax.sharding import mesh as meshes
 from tests.models import tiny
 
@@ -17,26 +18,28 @@ V, D = 24, 16
 def _arrays(num_rows=8):
     rng = np.random.default_rng(0)
     table_VD = rng.normal(size=(V, D)).astype(np.float32)
-    tokens_BT = rng.integers(0, V, size=(num_rows, 5))
-    return table_VD, tokens_BT, rng.normal(size=(num_rows, 5, D)).astype(np.float32)
+    tokens_BT = rng.integers(0, V, size=(num_rows, 6))
+    return table_VD, tokens_BT, rng.normal(size=(num_rows, 6, D)).astype(np.float32)
 
 
 MESHES = (
     {"fsdp": 8},
     {"data": 2, "fsdp": 2, "tensor": 2},
     {"fsdp": 2, "tensor": 2, "expert": 2},
+    {"data": 2, "fsdp": 2, "context": 2},
 )
 
 
+@pytest.mark.parametrize("rules", [axes.RULES, axes.SAMPLER_RULES], ids=["learner", "sampler"])
 @pytest.mark.parametrize("sizes", MESHES)
-def test_rows_and_gradient_are_those_of_a_whole_table(sizes):
+def test_rows_and_gradient_are_those_of_a_whole_table(sizes, rules):
     table_VD, tokens_BT, weight_BTD = _arrays()
 
     def total(table_VD):
         x_BTD = embedding.rows(table_VD, jnp.asarray(tokens_BT), jnp.float32)
         return jnp.sum(x_BTD * weight_BTD), x_BTD
 
-    with meshes.activate(meshes.make_mesh(**sizes)):
+    with meshes.activate(meshes.make_mesh(**sizes)), meshes.under(rules):
         gradient_VD, x_BTD = tiny.jit(jax.grad(total, has_aux=True))(table_VD)
     np.testing.assert_array_equal(x_BTD, table_VD[tokens_BT])
     expected_VD = np.zeros((V, D))
