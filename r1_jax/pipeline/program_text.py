@@ -126,5 +126,20 @@ def trip_count(program: Program, loop: Instruction) -> int | None:
     for operand in root.operands:
         found = condition.get(operand)
         if found is not None and found.opcode == "constant" and found.inside.isdigit():
-            return int(found.inside)
+            counters = [condition.get(name) for name in root.operands if name != operand]
+            return -(-int(found.inside) // _step(program, loop, counters[0] if counters else None))
     return None
+
+
+def _step(program: Program, loop: Instruction, counter: Instruction | None) -> int:
+    """What a turn adds to a loop's counter, which begins at 0: 2 where two turns are made one."""
+    index = re.search(r"\bindex=(\d+)", counter.attributes) if counter else None
+    body = program.computations[called(loop, "body")[0]]
+    (root,) = (i for i in body.values() if i.is_root)
+    if index is None or root.opcode != "tuple":
+        return 1
+    following = body.get(root.operands[int(index[1])])
+    if following is None or following.opcode != "add":
+        return 1
+    added = [body[name].inside for name in following.operands if body[name].opcode == "constant"]
+    return int(added[0]) if added and added[0].isdigit() else 1

@@ -59,3 +59,27 @@ def test_a_loop_runs_as_often_as_its_condition_or_the_compiler_says():
     main = program.computations["main"]
     counts = {name: program_text.trip_count(program, main[name]) for name in ("w", "u", "k")}
     assert counts == {"w": 28, "u": None, "k": 7}
+
+
+def test_a_loop_whose_turns_were_joined_counts_by_more_than_one():
+    text = """%pairs (p: (u32[], f32[8])) -> (u32[], f32[8]) {
+  %p = (u32[], f32[8]{0}) parameter(0)
+  %i = u32[] get-tuple-element(%p), index=0
+  %x = f32[8]{0} get-tuple-element(%p), index=1
+  %two = u32[] constant(2)
+  %next = u32[] add(%i, %two)
+  ROOT %t = (u32[], f32[8]{0}) tuple(%next, %x)
+}
+%below (p: (u32[], f32[8])) -> pred[] {
+  %p = (u32[], f32[8]{0}) parameter(0)
+  %i = u32[] get-tuple-element(%p), index=0
+  %n = u32[] constant(9)
+  ROOT %lt = pred[] compare(%i, %n), direction=LT
+}
+ENTRY %main (a: (u32[], f32[8])) -> (u32[], f32[8]) {
+  %a = (u32[], f32[8]{0}) parameter(0)
+  ROOT %w = (u32[], f32[8]{0}) while(%a), condition=%below, body=%pairs
+}
+"""
+    program = program_text.read(text)
+    assert program_text.trip_count(program, program.computations["main"]["w"]) == 5
