@@ -86,8 +86,18 @@ def policy_batch(config: experiment.ExperimentConfig, mesh) -> tuple[types.Polic
         reference_logps_BT=logps if cfg.kl_coef else None,
         advantage_B=rows(num, dtype=jnp.float32),
         include_B=rows(num, dtype=jnp.bool_),
+        chosen_BTLX=_chosen(config, num, length, mesh),
     )
     return batch, jax.ShapeDtypeStruct((num // cfg.num_minibatches,), jnp.int32)
+
+
+def _chosen(config: experiment.ExperimentConfig, num: int, length: int, mesh) -> Any:
+    """The experts that the sampler chose, where the learner replays them."""
+    model = config.model
+    if not config.replays_routing or model.experts is None:
+        return None
+    layers = model.num_layers - model.num_dense_layers
+    return _rows(mesh, num, length, layers, model.experts.num_chosen, dtype=jnp.int16)
 
 
 def packed(loop: supervised.SupervisedConfig, mesh) -> packing.Packed:

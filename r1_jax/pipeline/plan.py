@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from r1_jax.models import lora
+from r1_jax.models import expert_rows, lora
 from r1_jax.pipeline import (
     abstract,
     assemble,
@@ -51,8 +51,6 @@ def lower_rl(config: experiment.ExperimentConfig, mesh, num_steps: int) -> dict[
     """
     if config.ppo is not None:
         raise ValueError("plan does not price a critic yet (config.ppo); leave ppo out")
-    if config.grpo.replay_routing:
-        raise ValueError("plan does not price grpo.replay_routing yet; set it to False")
     assemble.rows_that_split(config, mesh)
     frozen, trained = abstract.beside(config, abstract.params(config, mesh), mesh)
     params = lora.join_shapes(frozen, trained)
@@ -60,9 +58,10 @@ def lower_rl(config: experiment.ExperimentConfig, mesh, num_steps: int) -> dict[
     state, shardings = abstract.state(trained, tx, mesh)
     capacity = config.grpo.max_prompt + config.grpo.max_response
     loop = traced.make_traced(config, mesh, tx, shardings, lengths=(capacity,))
+    shapeless = {"stop_ids": (0,), "pad_id": 0}
     generate = traced.make_generate(
-        config, config.grpo.group_size, stop_ids=(0,), pad_id=0
-    )  # values that shape nothing
+        config, config.grpo.group_size, keep_routing=config.replays_routing, **shapeless
+    )
     reference = abstract.bytes_per_chip(trained) if config.grpo.kl_coef else 0.0
     held, of_params = abstract.bytes_per_chip((state, frozen)), abstract.bytes_per_chip(params)
     batch, order = abstract.policy_batch(config, mesh)
@@ -86,7 +85,8 @@ def lower_rl(config: experiment.ExperimentConfig, mesh, num_steps: int) -> dict[
         phases["reference scoring"] = lambda: loop.logps.lower(params, rows), own
     if config.grpo.importance_cap:
         beside = held - of_params + reference
-        phases["policy scoring"] = lambda: loop.logps.lower(params, rows), beside
+        replayed = rows._replace(chosen_BTLX=batch.chosen_BTLX)
+        phases["policy scoring"] = lambda: loop.logps.lower(params, replayed), beside
     phases["update"] = lambda: loop.update.lower(state, batch, order, frozen), reference
     saved = abstract.bytes_of(state) + (abstract.bytes_of(trained) if reference else 0)
     return {"phases": phases, "resident": held + reference, "saved": saved}
@@ -123,11 +123,15 @@ def price(
     mesh: jax.sharding.Mesh,
     config: experiment.ExperimentConfig,
     trips: tuple[float, ...] = (),
+    turns: float = 1.0,
 ) -> list[dict[str, Any]]:
-    """The rows of a report that one compiled program is: prefill and decoding are one program."""
+    """The rows of a report that one compiled program is: prefill and decoding are one program.
+
+    trips, turns: of loops as long as the run says, as in program_cost.of_program.
+    """
     assert found.program is not None
     shape = dict(zip(mesh.axis_names, mesh.devices.shape, strict=True))
-    outside, inside = program_cost.of_program(found.program, shape, trips)
+    outside, inside = program_cost.of_program(found.program, shape, trips, turns)
     memory = memory_of(found)
     if found.name != "generate":
         outside.add(inside)
@@ -257,7 +261,9 @@ def run(
     for name, (lower, beside) in phases.items():
         found = compile_phase(name, lower, beside, mesh)
         compile_seconds[name] = found.seconds
-        rows += price(found, where, mesh, config, (waves, cfg.max_response))
+        trips = (waves, cfg.max_response) if name == "generate" else ()
+        turns = expert_turns(config, mesh, tokens_at_once(config, loop, name))
+        rows += price(found, where, mesh, config, trips, turns)
         total = rows[-1]["hbm_gib"]
         say(f"{name}: compiled in {found.seconds:.0f} s, {total:.2f} GiB a chip")
     rows.append(save_row(lowered, where))
@@ -288,6 +294,27 @@ def run(
         "chip_hours": total / 3600 * len(where.devices),
         "tokens_per_second": tokens * rounds / total,
     }
+
+
+def tokens_at_once(config: experiment.ExperimentConfig, loop, name: str) -> int:
+    """Positions that one pass of a phase's layers is over, of all devices; padding included."""
+    if loop is not None:
+        return loop.batch_rows // loop.num_microbatches * loop.row_length
+    cfg = config.grpo
+    if name == "generate":  # prompts; a step's few tokens make no loop
+        return cfg.prompts_per_rollout * cfg.max_prompt
+    rows = cfg.prompts_per_rollout * cfg.group_size // cfg.num_minibatches // cfg.num_microbatches
+    return rows * (cfg.max_prompt + cfg.max_response)
+
+
+def expert_turns(config: experiment.ExperimentConfig, mesh, num_tokens: int) -> float:
+    """Turns of the loop over blocks of expert_rows, were all experts asked alike."""
+    if config.model.experts is None:
+        return 1.0
+    shape = mesh.shape
+    split = shape["data"] * shape["fsdp"] * shape.get("context", 1)
+    rows = num_tokens / split * config.model.experts.num_chosen / shape.get("expert", 1)
+    return max(1.0, float(np.ceil(rows / expert_rows.ROWS)))
 
 
 def slots(config: experiment.ExperimentConfig) -> int:

@@ -9,6 +9,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -42,19 +43,31 @@ class Cost:
 
 
 def of_program(
-    program: text.Program, mesh_shape: dict[str, int], unknown_trips: Sequence[float] = ()
+    program: text.Program,
+    mesh_shape: dict[str, int],
+    unknown_trips: Sequence[float] = (),
+    unknown_turns: float = 1.0,
 ) -> tuple[Cost, Cost]:
     """(cost outside of loops whose length only the run can tell, cost inside of them).
 
     mesh_shape: the mesh's axes in order. unknown_trips: how often such loops run, from the outer
-    to the inner; those nested deeper run once.
+    to the inner; those nested deeper run once. unknown_turns: of such loops within a loop of known
+    length, such as those of the layers, which are no part of what is "inside".
     """
     outside, inside = Cost(), Cost()
-    _walk(program, program.entry, 1.0, mesh_shape, list(unknown_trips), outside, inside)
+    turns = _Turns(unknown_turns)
+    _walk(program, program.entry, 1.0, mesh_shape, list(unknown_trips), outside, inside, turns)
     return outside, inside
 
 
-def _walk(program, name, times, mesh_shape, trips, cost, inside):
+class _Turns(NamedTuple):
+    """Of loops of unknown length within those of known length, and whether this is one of those."""
+
+    number: float
+    is_within: bool = False
+
+
+def _walk(program, name, times, mesh_shape, trips, cost, inside, turns):
     """Adds a computation's cost to `cost`, that of loops of unknown length to `inside`."""
     computation = program.computations[name]
     for op in computation.values():
@@ -64,10 +77,13 @@ def _walk(program, name, times, mesh_shape, trips, cost, inside):
             (body,) = text.called(op, "body")
             count = text.trip_count(program, op)
             if count is not None:
-                _walk(program, body, times * count, mesh_shape, trips, cost, inside)
+                within = turns._replace(is_within=True)
+                _walk(program, body, times * count, mesh_shape, trips, cost, inside, within)
+            elif turns.is_within:
+                _walk(program, body, times * turns.number, mesh_shape, trips, cost, inside, turns)
             else:
                 once = trips[0] if trips else 1.0
-                _walk(program, body, times * once, mesh_shape, trips[1:], inside, inside)
+                _walk(program, body, times * once, mesh_shape, trips[1:], inside, inside, turns)
         elif op.opcode == "conditional":
             branches = text.called(op, "branch_computations") or (
                 text.called(op, "true_computation") + text.called(op, "false_computation")
@@ -75,14 +91,14 @@ def _walk(program, name, times, mesh_shape, trips, cost, inside):
             priced = []
             for branch in branches:
                 one, of_loops = Cost(), Cost()
-                _walk(program, branch, 1.0, mesh_shape, trips, one, of_loops)
+                _walk(program, branch, 1.0, mesh_shape, trips, one, of_loops, turns)
                 priced.append((one.flops + of_loops.flops, one.hbm_bytes, one, of_loops))
             _, _, one, of_loops = max(priced, key=lambda p: p[:2])  # the one that costs most
             cost.add(one, times)
             inside.add(of_loops, times)
         elif op.opcode in ("call", "async-start"):
             for callee in text.called(op, "to_apply") + text.called(op, "calls"):
-                _walk(program, callee, times, mesh_shape, trips, cost, inside)
+                _walk(program, callee, times, mesh_shape, trips, cost, inside, turns)
         elif not op.opcode.endswith(("-done", "-update")):
             cost.add(_instruction(program, computation, op, mesh_shape), times)
 

@@ -99,6 +99,25 @@ def test_of_adapters_the_state_is_small_and_their_base_stays_where_it_is():
     assert len(jax.live_arrays()) == before
 
 
+def test_turns_over_experts_rows_are_those_of_even_use(monkeypatch):
+    routed = model_config.Experts(num_routed=8, num_chosen=2, num_groups=1, groups_kept=1)
+    small = dataclasses.replace(_config().model, experts=routed, num_layers=4)
+    config = _config(model=small)
+    mesh = meshes.make_mesh(fsdp=2, expert=4)
+    # 4 * 2 rows of 32 in two pieces; half a piece a device, two choices, a quarter of experts
+    tokens = plan.tokens_at_once(config, None, "update")
+    assert tokens == 4 * 32
+    monkeypatch.setattr(plan.expert_rows, "ROWS", 10)
+    assert plan.expert_turns(config, mesh, tokens) == 4  # 32 rows in blocks of 10
+    assert plan.expert_turns(_config(), mesh, tokens) == 1
+    assert plan.tokens_at_once(config, config.sft, "update") == 4 * 32
+    assert plan.tokens_at_once(config, None, "generate") == 4 * 8
+    # and the learner is given the sampler's choices, of the layer that has experts
+    batch, _ = abstract.policy_batch(config, mesh)
+    assert batch.chosen_BTLX.shape == (8, 32, 1, 2)
+    assert abstract.policy_batch(_config(), mesh)[0].chosen_BTLX is None
+
+
 @needs_libtpu
 def test_every_phase_of_a_small_run_is_priced():
     report = plan.run(_config(), chips.describe("v5e:2x2"))

@@ -8,9 +8,9 @@ from r1_jax.pipeline import program_cost, program_text
 from r1_jax.sharding import mesh as meshes
 
 
-def _cost(f, *arguments, mesh_shape=None, trips=()):
+def _cost(f, *arguments, mesh_shape=None, trips=(), turns=1.0):
     program = program_text.read(jax.jit(f).lower(*arguments).compile().as_text())
-    return program_cost.of_program(program, mesh_shape or {"data": 1}, trips)
+    return program_cost.of_program(program, mesh_shape or {"data": 1}, trips, turns)
 
 
 def test_a_scan_of_products_costs_its_body_times_its_length():
@@ -35,6 +35,19 @@ def test_a_loop_that_only_the_run_can_end_is_apart_and_counted_as_told():
     outside, inside = _cost(f, jnp.zeros((16, 32)), jnp.zeros((32, 32)), 3, trips=(5,))
     assert outside.flops == 2 * 16 * 32 * 32
     assert inside.flops == 5 * 2 * 16 * 32 * 32
+
+
+def test_a_loop_of_unknown_length_within_a_scan_turns_as_told_and_is_not_apart():
+    def f(x, ws, n):
+        def layer(x, w):
+            return jax.lax.fori_loop(0, n, lambda i, x: jnp.tanh(x @ w), x), None
+
+        return jax.lax.scan(layer, x, ws)[0]
+
+    given = jnp.zeros((16, 32)), jnp.zeros((6, 32, 32)), 3
+    outside, inside = _cost(f, *given, trips=(5,), turns=4)
+    assert outside.flops == 6 * 4 * 2 * 16 * 32 * 32
+    assert inside.flops == 0
 
 
 def test_of_branches_the_dearest_is_counted():
