@@ -29,6 +29,7 @@ COMMANDS = {
     "convert": "Hugging Face models in and out",
     "claims": "the paper's claims held against runs, missing runs made first",
     "plan": "prices a run on a TPU slice that need not be there: memory, seconds, hours",
+    "profile": "the costliest regions of a run's steps, by named scope",
     "doctor": "names what is wrong with this machine's installation",
 }
 
