@@ -64,7 +64,7 @@ def _run(*words):
     return words[1]
 
 
-def _rows(path, *, is_process_s_own=("seconds/", "compilations")):
+def _rows(path, *, is_process_s_own=("seconds/", "speed/", "compilations")):
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     return [{k: v for k, v in row.items() if not k.startswith(is_process_s_own)} for row in rows]
 

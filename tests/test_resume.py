@@ -29,7 +29,7 @@ def _start(workdir, shared, *kill, seed="random"):
     )
 
 
-def _rows(path, *, is_process_s_own=("seconds/", "compilations")):
+def _rows(path, *, is_process_s_own=("seconds/", "speed/", "compilations")):
     """Rows of a file without what belongs to a process and not to the run."""
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     return [{k: v for k, v in row.items() if not k.startswith(is_process_s_own)} for row in rows]

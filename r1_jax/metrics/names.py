@@ -22,6 +22,13 @@ ROW = {
     "seconds/score": "wall seconds",
     "seconds/update": "wall seconds",
     "tokens/rollout": "tokens generated in this step",
+    "tokens/sequences": "tokens of the rollout's sequences, prompts included: what is learnt from",
+    "pairs/sequences": "pairs of a query and a key that causal attention looks at in them",
+    "pairs/completions": "those of the queries that are completions' tokens",
+    "speed/rollout_tokens": "tokens/rollout a second of seconds/rollout; so reference and update, "
+    "which read tokens/sequences, the update once an inner epoch",
+    "speed/rollout_share": "FLOP/s of the model's own work as a share of the fastest matrix "
+    "product measured on these devices (pipeline.accounts); so reference and update",
 }
 
 # eval.jsonl, one row per evaluation of one held-out task.

@@ -16,10 +16,11 @@ from r1_jax.core import build, interrupt, keys, types
 from r1_jax.data.tasks import load
 from r1_jax.data.tasks import task as tasks
 from r1_jax.evaluation import run as evaluation
+from r1_jax.metrics import ceiling, compilations, hacking, jsonl, progress
 from r1_jax.metrics import clock as metrics_clock
-from r1_jax.metrics import compilations, hacking, jsonl, progress
 from r1_jax.metrics import log as metrics_log
 from r1_jax.pipeline import (
+    accounts,
     adapters,
     assemble,
     experiment,
@@ -50,15 +51,16 @@ def run(config: experiment.ExperimentConfig, workdir: str | pathlib.Path) -> boo
     equipped = programs.equip(load.load(config.task), config.sandbox, config.graders)
     programs.refuse_unread(equipped, config.sandbox)
     stage = assemble.add_critic(config, assemble.setup(config, config.grpo.num_steps))
+    peak = ceiling.matmul_flops(config.model.compute_dtype) * stage.mesh.size
     with (
         meshes.activate(stage.mesh),
         folders.checkpoints(workdir, config) as checkpoints,
         compilations.Counter() as counter,
     ):
-        return _run(config, workdir, equipped, stage, checkpoints, counter)
+        return _run(config, workdir, equipped, stage, checkpoints, counter, peak)
 
 
-def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
+def _run(config, workdir, equipped, stage, checkpoints, counter, peak) -> bool:
     task = equipped.task
     seed, cfg = config.seed, config.grpo
     prompts = general_reward.stream(config, task)
@@ -189,6 +191,7 @@ def _run(config, workdir, equipped, stage, checkpoints, counter) -> bool:
         def log_row(step: int, row: dict[str, Any], samples: list[dict[str, Any]]):
             row.setdefault("kl/reference", None)  # nothing to measure against when kl_coef is 0
             row["compilations"] = counter.lap()
+            row |= accounts.speeds(config, row, peak)
             log.row(step, row)
             log.samples(step, samples)
             rewards.append(row["reward/mean"])

@@ -139,7 +139,8 @@ def facts(
 ) -> dict[str, float | None]:
     """What the log says of a rollout and its shaped rewards, before any KL term."""
     reward_B, include_B = shaped_reward(config, rollouts, scores, limit)
-    length_B = np.asarray(rollouts.length_B)
+    length_B, prompt_B = (np.asarray(x) for x in (rollouts.length_B, rollouts.prompt_length_B))
+    pairs_of_prompts, pairs = _pairs(prompt_B), _pairs(prompt_B + length_B)
     ended_B = np.asarray(rollouts.stop_B) >= 0
     found = {
         "length/mean": length_B.mean(),
@@ -147,12 +148,20 @@ def facts(
         "length/clipped_share": 1 - ended_B.mean(),
         "length/limit": limit,
         "tokens/rollout": int(length_B.sum()),
+        "tokens/sequences": int((prompt_B + length_B).sum()),
+        "pairs/sequences": pairs,
+        "pairs/completions": pairs - pairs_of_prompts,
         "tokens/useful_share": length_B.sum() / float(rollouts.slot_steps),
         "groups/zero_spread_share": np.mean(~_has_spread(config, rollouts, scores, limit)),
         "reward/shaped": masked.mean(reward_B, include_B),
         "rows/included_share": jnp.mean(include_B.astype(jnp.float32)),
     }
     return {k: None if value is None else float(value) for k, value in found.items()}
+
+
+def _pairs(length_B: np.ndarray) -> float:
+    """Pairs of a query and a key that causal attention looks at, all sequences together."""
+    return float(np.sum(length_B.astype(np.float64) * (length_B + 1) / 2))
 
 
 def minibatches(

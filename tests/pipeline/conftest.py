@@ -191,7 +191,11 @@ def rows(workdir: pathlib.Path, name: str = "metrics") -> list[dict[str, Any]]:
     """Rows of a run without what is a fact of a process: seconds and compilations."""
     lines = (workdir / f"{name}.jsonl").read_text().splitlines()
     return [
-        {k: v for k, v in json.loads(line).items() if not k.startswith(("seconds/", "compil"))}
+        {
+            k: v
+            for k, v in json.loads(line).items()
+            if not k.startswith(("seconds/", "speed/", "compil"))
+        }
         for line in lines
     ]
 

@@ -100,7 +100,7 @@ def run(folder):
 def _rows(workdir, name="metrics"):
     rows = [json.loads(line) for line in (workdir / f"{name}.jsonl").read_text().splitlines()]
     return [
-        {k: v for k, v in row.items() if not k.startswith(("seconds/", "compilations"))}
+        {k: v for k, v in row.items() if not k.startswith(("seconds/", "speed/", "compilations"))}
         for row in rows
     ]
 

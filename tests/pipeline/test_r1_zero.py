@@ -314,7 +314,7 @@ def test_ppo_is_another_run_than_grpo_and_logs_its_critic(toy, tmp_path):
     metrics = rows(tmp_path / "ppo")
     assert [row["step"] for row in metrics] == [0, 2, 4, 6]
     assert names.ROW.keys() <= metrics[0].keys() | {"seconds/rollout", "seconds/score"} | {
-        "seconds/update", "compilations"
+        "seconds/update", "compilations", "speed/rollout_tokens", "speed/rollout_share"
     }  # fmt: skip
     assert all(row["value/loss"] > 0 and row["value/skipped"] == 0 for row in metrics)
     explained = [row["value/explained_variance"] for row in metrics]

@@ -198,6 +198,12 @@ def test_facts_of_a_rollout_are_counts_of_its_tokens():
     assert facts["length/terminated_mean"] == np.mean(np.array(lengths)[ended])
     assert facts["length/clipped_share"] == pytest.approx(1 - np.mean(ended))
     assert facts["tokens/rollout"] == sum(lengths)
+    prompts = [int(n) for n in rollouts.prompt_length_B]
+    whole = [n + m for n, m in zip(prompts, lengths, strict=True)]
+    assert facts["tokens/sequences"] == sum(whole)
+    assert facts["pairs/sequences"] == sum(sum(range(1, n + 1)) for n in whole)
+    seen = [sum(range(p + 1, n + 1)) for p, n in zip(prompts, whole, strict=True)]
+    assert facts["pairs/completions"] == sum(seen)
     assert facts["tokens/useful_share"] == pytest.approx(sum(lengths) / (16 * max(lengths)))
 
 

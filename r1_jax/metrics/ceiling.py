@@ -1,0 +1,25 @@
+"""What a device can do at most, measured: what a step's FLOP/s are a share of."""
+
+import functools
+import time
+
+import jax
+import jax.numpy as jnp
+
+
+@functools.cache
+def matmul_flops(dtype: str, size: int = 2048, rounds: int = 3) -> float:
+    """FLOP/s of the fastest of `rounds` products of two [size, size] matrices on one device.
+
+    On a CPU the device is all cores. Measured once in a process.
+    """
+    device = jax.local_devices()[0]
+    x = jax.device_put(jax.random.normal(jax.random.key(0), (size, size)).astype(dtype), device)
+    multiply = jax.jit(jnp.matmul)
+    multiply(x, x).block_until_ready()
+    seconds = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        multiply(x, x).block_until_ready()
+        seconds.append(time.perf_counter() - start)
+    return 2.0 * size**3 / min(seconds)
