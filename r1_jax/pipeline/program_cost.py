@@ -148,6 +148,9 @@ def _traffic(program, computation, op, callees) -> float:
         return 2.0 * _hbm(update) if update else 0.0
     if op.opcode in ("dynamic-slice", "slice", "gather"):
         return 2.0 * _hbm(op)
+    if op.opcode in ("slice-start", "dynamic-slice-start"):  # what it is cut from, then the cut
+        cut = op.arrays[1]
+        return cut.num_bytes * (2.0 if cut.in_hbm else 1.0)
     if not callees:
         read = sum(_hbm(computation.get(name)) for name in op.operands)
         arrays = op.arrays[:1] if op.opcode.endswith("-start") else op.arrays

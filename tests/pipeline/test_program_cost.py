@@ -111,6 +111,17 @@ def test_the_attention_kernel_costs_the_blocks_it_looks_at():
     assert outside.flops == 2 * pairs * (64 + 32)
 
 
+def test_a_part_fetched_ahead_is_read_and_not_what_it_is_a_part_of():
+    text = """ENTRY %main (x: bf16[64,128]) -> bf16[16,128] {
+  %x = bf16[64,128]{1,0} parameter(0)
+  %s = ((bf16[64,128]{1,0}), bf16[16,128]{1,0:T(8,128)S(1)}, s32[]) slice-start(%x), slice={[0:16]}
+  ROOT %r = bf16[16,128]{1,0:T(8,128)S(1)} slice-done(%s)
+}
+"""
+    outside, _ = program_cost.of_program(program_text.read(text), {"data": 1})
+    assert outside.hbm_bytes == 16 * 128 * 2
+
+
 def test_a_collective_spread_over_several_fusions_is_sent_once():
     part = """%{name} (x: bf16[16,128]) -> bf16[64,128] {{
   %x.{name} = bf16[16,128] parameter(0)
