@@ -89,7 +89,7 @@ def _across(q_BTNH, k_BTKH, v_BTKU, segment_BT, scale):
     )(*inputs)
 
 
-MIN_BLOCK, MAX_BLOCKS = 64, 16  # queries a block, and how far its loop is unrolled
+MIN_BLOCK, MAX_BLOCKS = 256, 16  # queries a block, and how far its loop is unrolled
 
 
 def _blocks(num_positions: int) -> list[tuple[int, int]]:

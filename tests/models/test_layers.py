@@ -1,5 +1,7 @@
 """Norm, linear, SwiGLU, embedding: by hand and against NumPy in float64."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -50,6 +52,20 @@ def test_linear_sums_over_trailing_dimensions(bias):
     y = tiny.jit(module.apply)({"params": params}, x)
     expected = np.einsum("btnh,nhfo->btfo", x.astype(float), kernel) + params.get("bias", 0.0)
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_linear_s_products_are_of_matrices_in_its_gradient_too():
+    module = layers.Linear((3, 4), (5, 2), ("heads", "head_dim", "mlp", None), 0.02)
+    x, kernel = _normal(2, 6, 3, 4), _normal(3, 4, 5, 2, seed=1)
+
+    def total(kernel, x):
+        return jnp.sum(jnp.sin(module.apply({"params": {"kernel": kernel}}, x)))
+
+    program = str(jax.make_jaxpr(jax.grad(total, argnums=(0, 1)))(kernel, x))
+    assert program.count("dot_general[") == 3
+    assert (
+        len(re.findall(r"dimension_numbers=\(\(\[\d\], \[\d\]\), \(\[\], \[\]\)\)", program)) == 3
+    )
 
 
 def test_linear_names_its_axes():
