@@ -15,7 +15,7 @@ from r1_jax.core import build, keys, types
 from r1_jax.interop import convert
 from r1_jax.models import config as model_config
 from r1_jax.models import critic, heads, lora, transformer
-from r1_jax.pipeline import adapters, experiment, relayout, traced
+from r1_jax.pipeline import adapters, experiment, pieces, relayout, traced
 from r1_jax.sharding import axes, place
 from r1_jax.sharding import mesh as meshes
 from r1_jax.text import dialogue
@@ -217,40 +217,61 @@ def make_programs(
     policy's own. frozen: what parameters, also of its reference, are adapters of, if they are.
     """
     rows_that_split(config, mesh)
-    of_rows, replay = by_length.Rows.of, config.replays_routing
+    replay = config.replays_routing
     of_reference = None if reference_model else frozen
-    compiled = traced.make_traced(config, mesh, tx, shardings, reference_model=reference_model)
+    cfg = config.grpo
+    lengths = by_length.lengths(cfg.max_prompt + cfg.max_response)
+
+    def make_logps(model: model_config.ModelConfig):
+        score, num_pieces = traced.make_score(config, model), cfg.num_minibatches
+        return pieces.make_logps(score, mesh, num_pieces * cfg.num_microbatches, lengths)
+
+    def scored(logps, params, rollouts, *, replay: bool):
+        rows = by_length.Rows.of(rollouts, replay=replay)
+        return logps(params, put(rows, mesh), by_length.filled(rows))
+
+    logps = make_logps(config.model)
+    reference_logps = make_logps(reference_model) if reference_model else logps
+    parts = traced.make_parts(config, tx)
+    update = pieces.make_update(parts, mesh, shardings, cfg.num_microbatches, lengths)
     return grpo.Programs(
         generate=make_generate(
             config, mesh, tokens, config.grpo.group_size, keep_routing=replay, frozen=frozen
         ),
-        logps=lambda params, rollouts: compiled.logps(
-            lora.join(frozen, params), put(of_rows(rollouts, replay=replay), mesh)
+        logps=lambda params, rollouts: scored(
+            logps, lora.join(frozen, params), rollouts, replay=replay
         ),
-        reference_logps=lambda params, rollouts: compiled.reference_logps(
-            lora.join(of_reference, params), put(of_rows(rollouts), mesh)
+        reference_logps=lambda params, rollouts: scored(
+            reference_logps, lora.join(of_reference, params), rollouts, replay=False
         ),
-        update=lambda state, batch, order: compiled.update(
-            state, put(batch, mesh), np.asarray(order), frozen
+        update=lambda state, batch, order: update(
+            state, put(batch, mesh), by_length.filled(batch), np.asarray(order), frozen
         ),
-        mix=compiled.mix,
+        mix=traced.make_mix(config, shardings),
     )
 
 
 def make_critic(config: experiment.ExperimentConfig, mesh: jax.sharding.Mesh) -> ppo.Critic:
     """The functions of PPO's loop that GRPO's does not have, jitted."""
     assert config.ppo is not None
-    values = traced.make_values(config, mesh)
+    cfg = config.grpo
+    values = pieces.make_logps(
+        lambda params, rows: critic.values(config.model, params, rows.tokens_BT),
+        mesh,
+        cfg.num_minibatches * cfg.num_microbatches,
+        by_length.lengths(cfg.max_prompt + cfg.max_response),
+    )
     traced_batch = jax.jit(actor_critic.make_batch(config.grpo, config.ppo))
 
     def batch(rollouts, reward_B, include_B, *rest):
         mine = put((rollouts, np.asarray(reward_B), np.asarray(include_B)), mesh)
         return traced_batch(*mine, *rest)
 
-    return ppo.Critic(
-        values=lambda params, rollouts: values(params, put(by_length.Rows.of(rollouts), mesh)),
-        batch=batch,
-    )
+    def of_rollouts(params, rollouts):
+        rows = by_length.Rows.of(rollouts)
+        return values(params, put(rows, mesh), by_length.filled(rows))
+
+    return ppo.Critic(values=of_rollouts, batch=batch)
 
 
 def make_supervised_update(

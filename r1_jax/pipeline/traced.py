@@ -2,13 +2,14 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 
 from r1_jax.models import config as model_config
-from r1_jax.models import critic, lora, scoring
+from r1_jax.models import lora, scoring
 from r1_jax.pipeline import adapters, experiment
 from r1_jax.sampling import generate as sampling_generate
 from r1_jax.sampling import logits as sampling_logits
@@ -19,12 +20,10 @@ from r1_jax.training import step as train_step
 
 
 class Traced(NamedTuple):
-    """Jitted, of global arrays that lie on the mesh; host rows are put there by `assemble`."""
+    """What a run takes piece by piece (pipeline/pieces), as one jitted program each."""
 
     logps: Any  # (params, by_length.Rows) -> logps_BT
-    reference_logps: Any  # the same under another model's parameters
     update: Any  # (state, PolicyBatch, rows[, lora.Frozen]) -> (state, metrics)
-    mix: Any  # (reference, params) -> new reference
 
 
 def make_generate(
@@ -56,80 +55,85 @@ def make_generate(
     return jax.jit(generate)
 
 
+def adjusted(config: experiment.ExperimentConfig) -> losses.Adjust:
+    """Logits of the distribution that is sampled."""
+    return partial(sampling_logits.adjust, config.sampling)
+
+
+def make_parts(
+    config: experiment.ExperimentConfig, tx, *, cuts: train_step.Cuts = train_step.UNCUT
+) -> Callable[[lora.Frozen | None], train_step.Parts]:
+    """parts(frozen) of the update. With config.ppo it is one of policy and critic. Where the
+    state's parameters are adapters, `frozen` is what they stand beside."""
+    cfg, model = config.grpo, config.model
+    length = {"max_length": cfg.max_response}
+    loss = losses.make_policy(model, cfg, adjust=adjusted(config), **length)
+    if cfg.replay_routing and model.experts is None:
+        raise ValueError("grpo.replay_routing would change nothing: the model has no experts")
+
+    def parts(frozen: lora.Frozen | None) -> train_step.Parts:
+        policy = train_step.make_parts(adapters.beside(frozen, loss), tx, cuts=cuts)
+        if model.experts is not None:
+            held = frozen is not None
+            take = router.make_update(policy.take, model, bias_rate=0.0, is_frozen=held)
+            policy = policy._replace(take=take)
+        if config.ppo is None:
+            return policy
+        clip = config.ppo.value_clip
+        distance = losses.make_value(model, clip=clip, aggregation=cfg.aggregation, **length)
+        of_critic = train_step.make_parts(distance, critic_optimizer(config), cuts=cuts)
+        return actor_critic.make_parts(policy, of_critic)
+
+    return parts
+
+
+def make_score(config: experiment.ExperimentConfig, model: model_config.ModelConfig):
+    """score(params, by_length.Rows) -> logps_BT under `model`."""
+    adjust = adjusted(config)
+
+    def score(params, piece: by_length.Rows):
+        return scoring.routed_scores(
+            model, params, piece.tokens_BT, adjust=adjust, chosen_BTLX=piece.chosen_BTLX
+        )[0]
+
+    return score
+
+
 def make_traced(
     config: experiment.ExperimentConfig,
     mesh: jax.sharding.Mesh,
     tx,
     shardings: Any,
     *,
-    reference_model: model_config.ModelConfig | None = None,
-    lengths: tuple[int, ...] | None = None,
+    lengths: tuple[int, ...],
 ) -> Traced:
-    """`shardings` of the state, so that it never moves. With config.ppo the update is of policy
-    and critic. Where the state's parameters are adapters, update is given what they stand beside.
+    """`shardings` of the state, so that it never moves.
 
-    reference_model: where it is not the policy's own.
-
-    lengths: in tokens, that a piece of rows may be cut to (by_length.lengths unless given); each is
-    a branch of its own to compile.
+    lengths: in tokens, that a piece of rows may be cut to; each is a branch of its own to compile.
     """
     cfg = config.grpo
-    adjust = partial(sampling_logits.adjust, config.sampling)
-    lengths = lengths or by_length.lengths(cfg.max_prompt + cfg.max_response)
-    loss = losses.make_policy(config.model, cfg, adjust=adjust, max_length=cfg.max_response)
-    pieces = {"num_microbatches": cfg.num_microbatches, "cuts": by_length.cuts(lengths)}
-    if cfg.replay_routing and config.model.experts is None:
-        raise ValueError("grpo.replay_routing would change nothing: the model has no experts")
+    parts = make_parts(config, tx, cuts=by_length.cuts(lengths))
 
     def update(state, batch, rows, frozen: lora.Frozen | None = None):
-        policy = train_step.make_update(adapters.beside(frozen, loss), tx, **pieces)
-        if config.model.experts is not None:
-            held = frozen is not None
-            policy = router.make_update(policy, config.model, bias_rate=0.0, is_frozen=held)
-        if config.ppo is not None:
-            distance = losses.make_value(
-                config.model,
-                clip=config.ppo.value_clip,
-                aggregation=cfg.aggregation,
-                max_length=cfg.max_response,
-            )
-            of_critic = train_step.make_update(distance, critic_optimizer(config), **pieces)
-            policy = actor_critic.make_update(policy, of_critic)
-        return by_length.make_update(policy)(state, batch, rows)
+        whole = train_step.whole(parts(frozen), cfg.num_microbatches)
+        return by_length.make_update(whole)(state, batch, rows)
 
-    def make_logps(model: model_config.ModelConfig):
-        def score(params, piece: by_length.Rows):
-            return scoring.routed_scores(
-                model, params, piece.tokens_BT, adjust=adjust, chosen_BTLX=piece.chosen_BTLX
-            )[0]
+    num_pieces = cfg.num_minibatches * cfg.num_microbatches
+    logps = by_length.make_logps(make_score(config, config.model), num_pieces, lengths)
+    return Traced(
+        logps=jax.jit(logps, out_shardings=place.batch_sharding(mesh)),
+        update=jax.jit(update, donate_argnums=0, out_shardings=(shardings, place.replicated(mesh))),
+    )
 
-        num_pieces = cfg.num_minibatches * cfg.num_microbatches
-        logps = by_length.make_logps(score, num_pieces, lengths)
-        return jax.jit(logps, out_shardings=place.batch_sharding(mesh))
 
-    logps = make_logps(config.model)
-    mix = cfg.reference_mix
+def make_mix(config: experiment.ExperimentConfig, shardings: Any):
+    """mix(reference, params) -> new reference, jitted; laid out as the state's parameters."""
+    mix = config.grpo.reference_mix
 
     def mixed(reference, params):
         return jax.tree.map(lambda r, p: mix * p + (1 - mix) * r, reference, params)
 
-    return Traced(
-        logps=logps,
-        reference_logps=make_logps(reference_model) if reference_model else logps,
-        update=jax.jit(update, donate_argnums=0, out_shardings=(shardings, place.replicated(mesh))),
-        mix=jax.jit(mixed, out_shardings=shardings.params),
-    )
-
-
-def make_values(config: experiment.ExperimentConfig, mesh: jax.sharding.Mesh):
-    """values(critic's params, by_length.Rows) -> values_BT, jitted."""
-    cfg = config.grpo
-    values = by_length.make_logps(
-        lambda params, rows: critic.values(config.model, params, rows.tokens_BT),
-        cfg.num_minibatches * cfg.num_microbatches,
-        by_length.lengths(cfg.max_prompt + cfg.max_response),
-    )
-    return jax.jit(values, out_shardings=place.batch_sharding(mesh))
+    return jax.jit(mixed, out_shardings=shardings.params)
 
 
 def make_next_token(

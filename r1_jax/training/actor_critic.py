@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from r1_jax.core import masked, types
 from r1_jax.rl import diagnostics, gae
-from r1_jax.training import losses, switches
+from r1_jax.training import losses, step, switches
 from r1_jax.training import state as train_state
 
 
@@ -126,3 +126,22 @@ def make_update(update_policy, update_critic):
         return State(policy, critic), metrics
 
     return update
+
+
+def make_parts(policy: step.Parts, critic: step.Parts) -> step.Parts:
+    """The parts of `make_update`: sums are pairs, a microbatch adds to both; rows the policy's."""
+
+    def nothing(state: State, microbatch):
+        return policy.nothing(state.policy, microbatch), critic.nothing(state.critic, microbatch)
+
+    def add(state: State, sums, microbatch):
+        of_policy, of_critic = (None, None) if sums is None else sums
+        of_policy, rows = policy.add(state.policy, of_policy, microbatch)
+        of_critic, _ = critic.add(state.critic, of_critic, microbatch)
+        return (of_policy, of_critic), rows
+
+    take = make_update(
+        lambda state, sums: policy.take(state, sums[0]),
+        lambda state, sums: critic.take(state, sums[1]),
+    )
+    return step.Parts(nothing, add, take)

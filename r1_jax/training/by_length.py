@@ -1,7 +1,9 @@
 """Rows in order of length, in pieces, each cut to what its longest row fills.
 
 Padding costs what tokens cost; rows of like length in one piece have little of it. A piece takes
-one of a few fixed lengths, so that nothing is compiled after the first step.
+one of a few fixed lengths. In a run the host, which knows all lengths, takes one piece after the
+other (pipeline/pieces): a length is compiled when a piece first has it. As one program
+(`make_update`, `make_logps`) every length is a branch to be compiled.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,9 +11,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from r1_jax.core import types
 from r1_jax.models import scoring
+from r1_jax.sharding import place
 from r1_jax.training import step
 
 
@@ -19,7 +23,7 @@ def lengths(capacity: int) -> tuple[int, ...]:
     """The lengths in tokens a piece may have: about fifths of `capacity`, which is the last.
 
     Each is one more than a multiple of scoring.CHUNK: scoring pads the rest to one anyway. More of
-    them cost more to compile than they save on a small model.
+    them cost more to compile than they save on a small model. They are all that is ever compiled.
     """
     chunks = [-(-(capacity * fifth // 5 - 1) // scoring.CHUNK) for fifth in range(1, 5)]
     return (*sorted({1 + scoring.CHUNK * n for n in chunks} & set(range(2, capacity))), capacity)
@@ -33,9 +37,63 @@ def cuts(lengths: Sequence[int]) -> step.Cuts:
         return jnp.searchsorted(jnp.asarray(lengths, jnp.int32), longest)
 
     def to(length: int):
-        return lambda piece: jax.tree.map(lambda x: x[:, :length] if x.ndim >= 2 else x, piece)
+        return lambda piece: cut(piece, length)
 
     return step.Cuts(which, tuple(to(length) for length in lengths))
+
+
+def cut(piece, length: int):
+    """A piece of Rows or of a batch to learn from without the columns from `length` on."""
+    return jax.tree.map(lambda x: x[:, :length] if x.ndim >= 2 else x, piece)
+
+
+class Order(NamedTuple):
+    """How rows are taken, decided on the host: alike on every host, for all know all lengths."""
+
+    rows_b: np.ndarray  # int32: from the shortest to the longest
+    as_given_b: np.ndarray  # int32: where each of the rows given went
+    lengths: tuple[int, ...]  # of every piece, in tokens
+
+
+def order(
+    filled_B: np.ndarray, rows_b: np.ndarray, num_pieces: int, lengths: Sequence[int]
+) -> Order:
+    """filled_B: tokens of all rows, prompt and completion; rows_b: those that are meant."""
+    by_length_b = np.argsort(filled_B[rows_b], kind="stable")
+    sorted_b = rows_b[by_length_b]
+    longest = [filled_B[piece].max() for piece in np.split(sorted_b, num_pieces)]
+    cut_to = tuple(lengths[i] for i in np.searchsorted(lengths, longest))
+    return Order(sorted_b.astype(np.int32), np.argsort(by_length_b).astype(np.int32), cut_to)
+
+
+def filled(batch) -> np.ndarray:
+    """int32 [B]: tokens of every row, prompt and completion, on the host."""
+    return place.to_host(batch.prompt_length_B) + place.to_host(batch.length_B)
+
+
+def padded(found_bT: jax.Array, num_positions: int) -> jax.Array:
+    """[b, num_positions]: with 0 in the columns that were cut off."""
+    return jnp.pad(found_bT, ((0, 0), (0, num_positions - found_bT.shape[1])))
+
+
+def split(batch, rows_b: jax.Array, num_pieces: int):
+    """Arrays [num_pieces, b, ...] of those rows of `batch`."""
+
+    def one(x):
+        x = x[rows_b]
+        return x.reshape(num_pieces, x.shape[0] // num_pieces, *x.shape[1:])
+
+    return jax.tree.map(one, batch)
+
+
+def piece(pieces, index: jax.Array | int, length: int):
+    """One piece of `split`, cut."""
+    return cut(jax.tree.map(lambda x: x[index], pieces), length)
+
+
+def join(found: Sequence[Any], as_given_b: jax.Array):
+    """What was found of each piece's rows, [b, ...] each, in the order in which they were given."""
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts)[as_given_b], *found)
 
 
 class Rows(NamedTuple):
@@ -86,8 +144,7 @@ def make_logps(
         sorted_B, as_given_B = _order(rows, jnp.arange(B))
 
         def one(piece):
-            found = score(params, piece)
-            return jnp.pad(found, ((0, 0), (0, T - found.shape[1])))
+            return padded(score(params, piece), T)
 
         pieces = jax.tree.map(
             lambda x: x[sorted_B].reshape(num_pieces, B // num_pieces, *x.shape[1:]), rows

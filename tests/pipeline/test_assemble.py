@@ -345,10 +345,7 @@ def toy_programs(monkeypatch):
         return loss
 
     monkeypatch.setattr(losses, "make_policy", make_policy)
-    monkeypatch.setattr(assemble.by_length, "cuts", lambda lengths: losses.step.UNCUT)
-    monkeypatch.setattr(
-        assemble.by_length, "make_update", lambda update: lambda s, b, rows: update(s, b)
-    )
+    monkeypatch.setattr(assemble.by_length, "filled", lambda batch: np.ones(16, np.int32))
     mesh = meshes.make_mesh(data=8)
     tx = optim.make_optimizer(optim.OptimConfig(learning_rate=0.1), 1)
 
