@@ -73,5 +73,7 @@ def main(words=None):
     # Read by jax when it is first used, and inherited by children: a restart compiles nothing.
     home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(home, "r1_jax", "jit")))
+    # Small programs too, which jax by itself compiles anew: a run has some seventy of them.
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     command = importlib.import_module(f"r1_jax.cli.{name}")
     sys.exit(command.main([f"python -m r1_jax {name}", *words[1:]]))

@@ -83,7 +83,8 @@ class Transformer(nn.Module):
                 split_rngs={"params": True},
                 in_axes=cast(Any, (whole, whole, whole, 0)),
                 length=length,
-                unroll=length if length <= UNROLLED else 1,
+                # Fresh parameters are drawn once: there the loop costs less, to be compiled.
+                unroll=length if length <= UNROLLED and not self.is_initializing() else 1,
                 metadata_params={nn.PARTITION_NAME: "layers"},
             )(c, dense, collect, name=name)(x_BTD, position_BT, segment_BT, mask_BT, chosen_LBTX)
 

@@ -66,16 +66,17 @@ def test_the_dispatcher_imports_no_jax():
 
 
 def test_compiled_programs_are_kept_where_the_user_says_or_in_the_user_s_cache(monkeypatch):
+    names = "JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
     seen = []
-    module = types.SimpleNamespace(
-        main=lambda argv: seen.append(os.environ["JAX_COMPILATION_CACHE_DIR"])
-    )
+    module = types.SimpleNamespace(main=lambda argv: seen.append([os.environ[n] for n in names]))
     monkeypatch.setitem(sys.modules, "r1_jax.cli.report", module)
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/mine")
+    for name, given in zip(names, ("/mine", "5"), strict=True):
+        monkeypatch.setenv(name, given)
     with pytest.raises(SystemExit):
         main.main(["report"])
-    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    for name in names:
+        monkeypatch.delenv(name)
     with pytest.raises(SystemExit):
         main.main(["report"])
-    assert seen == ["/mine", "/somewhere/r1_jax/jit"]
+    assert seen == [["/mine", "5"], ["/somewhere/r1_jax/jit", "0"]]  # "0": small ones too
