@@ -140,8 +140,12 @@ def mix(x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD) -> jax.Array:
     present = active.mesh.axis_names
     expert_axes = axes.mesh_axes("experts", active.rules, present)
     summed_axes = expert_axes + axes.mesh_axes("mlp", active.rules, present)
-    token_axes = axes.mesh_axes("expert_batch", active.rules, present)
-    token_axes += axes.mesh_axes("length", active.rules, present)
+    tokens = ("expert_batch", "length", None)
+    names = [tokens] * 3 + [("experts", None, "mlp")] * 2 + [("experts", "mlp", None)]
+    specs = [place.activation_spec(x, n) for x, n in zip(inputs, names, strict=True)]
+    # Those that do split the tokens: a single row or position, as of init's dummy, stays whole.
+    split = (() if part is None else part for part in specs[0])
+    token_axes = sum(((part,) if isinstance(part, str) else part for part in split), ())
 
     def of_this_device(x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD):
         first = jax.lax.axis_index(expert_axes) * gate_EDF.shape[0] if expert_axes else 0
@@ -153,9 +157,6 @@ def mix(x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD) -> jax.Array:
         part_BTD = part(x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD, first)
         return jax.lax.psum(part_BTD, summed_axes)
 
-    tokens = ("expert_batch", "length", None)
-    names = [tokens] * 3 + [("experts", None, "mlp")] * 2 + [("experts", "mlp", None)]
-    specs = [place.activation_spec(x, n) for x, n in zip(inputs, names, strict=True)]
     island = jax.shard_map(
         of_this_device, mesh=active.mesh, in_specs=tuple(specs), out_specs=specs[0]
     )
