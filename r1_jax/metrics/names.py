@@ -22,6 +22,10 @@ ROW = {
     "seconds/score": "wall seconds",
     "seconds/update": "wall seconds",
     "tokens/rollout": "tokens generated in this step",
+}
+
+# Beside those, in rows of runs that kept accounts: older runs are read without them.
+ACCOUNTS = {
     "tokens/sequences": "tokens of the rollout's sequences, prompts included: what is learnt from",
     "pairs/sequences": "pairs of a query and a key that causal attention looks at in them",
     "pairs/completions": "those of the queries that are completions' tokens",

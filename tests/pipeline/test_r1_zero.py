@@ -314,8 +314,12 @@ def test_ppo_is_another_run_than_grpo_and_logs_its_critic(toy, tmp_path):
     metrics = rows(tmp_path / "ppo")
     assert [row["step"] for row in metrics] == [0, 2, 4, 6]
     assert names.ROW.keys() <= metrics[0].keys() | {"seconds/rollout", "seconds/score"} | {
-        "seconds/update", "compilations", "speed/rollout_tokens", "speed/rollout_share"
+        "seconds/update", "compilations"
     }  # fmt: skip
+    speeds = {"speed/rollout_tokens", "speed/rollout_share"}
+    assert names.ACCOUNTS.keys() - speeds <= metrics[0].keys()
+    first = json.loads((tmp_path / "ppo" / "metrics.jsonl").read_text().splitlines()[0])
+    assert speeds <= first.keys() and 0 < first["speed/rollout_share"]
     assert all(row["value/loss"] > 0 and row["value/skipped"] == 0 for row in metrics)
     explained = [row["value/explained_variance"] for row in metrics]
     assert abs(explained[0]) < 1e-5 < abs(explained[1])  # it said 0 to all, and then no longer
