@@ -22,10 +22,8 @@ class Cost(NamedTuple):
     logits: float
     pair: float
 
-    def forward(self, length_B, num_scored: float) -> float:
-        """Of sequences of these lengths in tokens, num_scored of whose positions meet the head."""
-        num_pairs = sum(float(n) * (float(n) + 1) / 2 for n in length_B)
-        num_tokens = sum(float(n) for n in length_B)
+    def forward(self, num_tokens: float, num_scored: float, num_pairs: float) -> float:
+        """FLOPs of num_tokens tokens, num_scored of which meet the head."""
         return num_tokens * self.token + num_scored * self.logits + num_pairs * self.pair
 
 

@@ -19,10 +19,10 @@ def speeds(
     cfg, cost = config.grpo, flops.of(config.model)
     drawn, read = row["tokens/rollout"], row["tokens/sequences"]
     learnt = row["length/mean"] * cfg.prompts_per_rollout * cfg.group_size
-    forward = read * cost.token + learnt * cost.logits + row["pairs/sequences"] * cost.pair
+    forward = cost.forward(read, learnt, row["pairs/sequences"])
     passes = bool(cfg.kl_coef) + bool(cfg.importance_cap)
     of_update = (2 if config.lora else 3) * cfg.inner_epochs  # frozen weights have no gradient
-    decoded = drawn * (cost.token + cost.logits) + row["pairs/completions"] * cost.pair
+    decoded = cost.forward(drawn, drawn, row["pairs/completions"])
     work = {  # tokens, FLOPs
         "rollout": (drawn, decoded),
         "reference": (read * passes, forward * passes),

@@ -23,10 +23,15 @@ def run(
     """(regions, the costliest first; seconds by phase) of num_steps rollouts and their updates.
 
     The programs, prompts and graders are the run's own; nothing is saved or evaluated. The trace
-    goes into `workdir`. Raises ValueError for a PPO run, whose critic it does not know.
+    goes into `workdir`. Raises ValueError for a run with a critic or a teacher, which it does not
+    know.
     """
-    if config.ppo is not None:
-        raise ValueError("profile knows GRPO alone, and this configuration has ppo; leave it out")
+    for name in ("ppo", "teacher"):
+        if getattr(config, name):
+            raise ValueError(
+                f"profile knows the policy and its own reference alone, and this configuration has "
+                f"{name}; profile one without it"
+            )
     equipped = programs.equip(load.load(config.task), config.sandbox, config.graders)
     last = (WARM_UP + num_steps) * config.grpo.updates_per_rollout
     config = dataclasses.replace(config, grpo=dataclasses.replace(config.grpo, num_steps=last))

@@ -6,6 +6,7 @@ import functools
 import jax
 import numpy as np
 
+from r1_jax.core import trees
 from r1_jax.models import config as model_config
 from r1_jax.models import transformer
 
@@ -107,3 +108,11 @@ def shapes(jaxpr):
 def count(jaxpr, primitive):
     """How many equations of `primitive` (its name) a program has."""
     return sum(equation.primitive.name == primitive for equation in equations(jaxpr))
+
+
+def assert_same_gradients(found, expected):
+    """Trees of gradients are equal within 1e-4 of each array's largest entry."""
+    found = trees.paths(found)
+    for path, x in trees.paths(expected).items():
+        scale = max(np.abs(x).max(), 1e-6)
+        np.testing.assert_allclose(found[path] / scale, x / scale, atol=1e-4, err_msg=path)
