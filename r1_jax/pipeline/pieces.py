@@ -104,6 +104,7 @@ def make_update(
         for i, length in enumerate(order.lengths):
             summed, of_piece = add(state, summed, pieces, np.int32(i), frozen, length=length)
             rows.append(of_piece)
-        return take(state, summed, rows, order.as_given_b, frozen)
+        state, metrics = take(state, summed, rows, order.as_given_b, frozen)
+        return state, metrics | {"tokens/padding_share": order.padding_share(filled_B)}
 
     return update

@@ -54,6 +54,11 @@ class Order(NamedTuple):
     as_given_b: np.ndarray  # int32: where each of the rows given went
     lengths: tuple[int, ...]  # of every piece, in tokens
 
+    def padding_share(self, filled_B: np.ndarray) -> float:
+        """Share of the pieces' positions that hold no token."""
+        rows_a_piece = len(self.rows_b) // len(self.lengths)
+        return 1 - float(filled_B[self.rows_b].sum()) / (rows_a_piece * sum(self.lengths))
+
 
 def order(
     filled_B: np.ndarray, rows_b: np.ndarray, num_pieces: int, lengths: Sequence[int]

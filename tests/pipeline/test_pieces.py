@@ -79,6 +79,8 @@ def test_an_update_in_pieces_is_the_one_of_a_single_program(num_pieces, mesh):
     assert state.params["v"].is_deleted()  # donated
     assert new.params["v"].sharding == shardings.params["v"]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), new, expected)
+    order = by_length.order(filled_B, chosen, num_pieces, LENGTHS)
+    assert metrics.pop("tokens/padding_share") == order.padding_share(filled_B)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), metrics, told)
     np.testing.assert_array_equal(metrics["rows"]["sum"], _rows().tokens_BT[chosen].sum(axis=1))
     assert float(metrics["cut"]) == 16 and int(new.step) == 1

@@ -73,3 +73,12 @@ def test_rows_are_sorted_by_length_before_an_update_and_told_of_as_given():
     np.testing.assert_array_equal(got.prompt_length_B + got.length_B, [4, 5, 8, 16])
     np.testing.assert_array_equal(got.reference_logps_BT, reference_BT[[1, 5, 6, 2]])
     np.testing.assert_array_equal(metrics["rows"]["reference"], reference_BT[rows])
+
+
+def test_padding_is_what_the_cuts_leave():
+    filled_B = np.array([7, 4, 16, 7, 11, 5, 8, 6])
+    found = by_length.order(filled_B, np.arange(8), 4, (6, 8, 16))
+    assert found.lengths == (6, 8, 8, 16)  # of 4 5, 6 7, 7 8, 11 16
+    assert found.padding_share(filled_B) == pytest.approx(1 - 64 / (2 * (6 + 8 + 8 + 16)))
+    some = by_length.order(filled_B, np.array([2, 1]), 1, (6, 8, 16))
+    assert some.padding_share(filled_B) == pytest.approx(1 - 20 / 32)
