@@ -45,8 +45,9 @@ class Linear(nn.Module):
     """x contracted with a kernel over `in_shape`; the kernel's logical axes are `axes`.
 
     `in_shape` are the trailing dimensions of x that are summed over, `out_shape` what replaces
-    them. Weights are float32, the product runs in x's dtype. Where an adapter (models/lora) stands
-    beside the kernel, its product is added.
+    them. Weights are float32, the product runs in x's dtype. A kernel in 8 bits has its `scale`
+    beside it (models/quantised). Where an adapter (models/lora) stands beside the kernel, its
+    product is added.
     """
 
     in_shape: tuple[int, ...]
@@ -60,7 +61,14 @@ class Linear(nn.Module):
         shape = (*self.in_shape, *self.out_shape)
         kernel = parameter(self, "kernel", nn.initializers.normal(self.init_std), shape, self.axes)
         num_in = len(self.in_shape)
+        if self.has_variable("params", "scale"):
+            # Tied to x: in a loop of steps XLA would else put the whole kernel into x's type, once,
+            # ahead of the loop, and read that at every step.
+            kernel, x = jax.lax.optimization_barrier((kernel, x))
         y = _product(x, kernel.astype(x.dtype), num_in)
+        if self.has_variable("params", "scale"):
+            scale = self.get_variable("params", "scale")
+            y = (y * scale.reshape((1,) * (y.ndim - scale.ndim) + scale.shape)).astype(x.dtype)
         if self.bias:
             bias = parameter(
                 self, "bias", nn.initializers.zeros, self.out_shape, self.axes[num_in:]

@@ -8,7 +8,7 @@ like the part of the parameters that they stand beside; W is never differentiate
 import dataclasses
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -17,7 +17,7 @@ from flax import traverse_util
 
 from r1_jax.core import keys, trees
 from r1_jax.models import config as model_config
-from r1_jax.models import layers, transformer
+from r1_jax.models import linears, transformer
 
 Adapters = Any  # nested dict: .../{"lora_in": [L, *in, rank], "lora_out": [L, rank, *out]}
 
@@ -52,32 +52,9 @@ class Frozen:
     scale: float
 
 
-class _Layer(NamedTuple):
-    """A Linear of the blocks, as it was called."""
-
-    in_shape: tuple[int, ...]
-    out_shape: tuple[int, ...]
-    axes: tuple[str, ...]  # logical, of its kernel
-
-
 def _flat(tree: Any) -> dict[tuple[str, ...], Any]:
     """{("a", "b"): leaf} of nested dicts."""
     return dict(cast(Any, traverse_util.flatten_dict(tree)))
-
-
-def _look(model: model_config.ModelConfig) -> tuple[dict[tuple[str, ...], _Layer], Any]:
-    """({path: every Linear of the blocks}, the abstract parameters); nothing is allocated."""
-    found: dict[tuple[str, ...], _Layer] = {}
-
-    def note(call, args, kwargs, context):
-        m = context.module
-        if isinstance(m, layers.Linear) and m.path[1:2] == ("block",):
-            found[m.path] = _Layer(m.in_shape, m.out_shape, m.axes)
-        return call(*args, **kwargs)
-
-    with nn.intercept_methods(note):
-        params = jax.eval_shape(partial(transformer.init, model), jax.random.key(0))
-    return found, params
 
 
 def _chosen(named: Sequence[str], linear, params) -> list[tuple[str, ...]]:
@@ -105,7 +82,7 @@ def init_boxed(model: model_config.ModelConfig, config: LoraConfig, key: jax.Arr
 
     Raises ValueError for a layer that is not there or cannot have one.
     """
-    linear, params = _look(model)
+    linear, params = linears.of(model)
     found = {}
     for path in _chosen(config.layers, linear, params):
         layer = linear[path]

@@ -41,8 +41,9 @@ def beside(
 
 def relaid(config: experiment.ExperimentConfig, of: Any) -> Any:
     """The parameters `of` as the sampler gets them."""
-    shapes = jax.eval_shape(lambda given: relayout.cast(config.model, given), of)
-    return jax.tree.map(_at, shapes, relayout.shardings(of))
+    model, weights = config.model, config.sampling.weights
+    shapes = jax.eval_shape(lambda given: relayout.cast(model, given, weights), of)
+    return jax.tree.map(_at, shapes, relayout.shardings(model, of, weights))
 
 
 def state(of: Any, tx, mesh: jax.sharding.Mesh) -> tuple[Any, Any]:

@@ -70,6 +70,21 @@ def rows_that_split(config: experiment.ExperimentConfig, mesh: jax.sharding.Mesh
             )
 
 
+def gap_that_counts(config: experiment.ExperimentConfig) -> None:
+    """Raises ValueError where 8 bits make the sampler another policy, and the loss would not know.
+
+    Its gap to the learner is then no rounding error: each token is weighed by it (importance_cap),
+    and how large it may be is for the user to say (gap_bound, which pre-flight and loop hold to).
+    """
+    sampling = config.sampling
+    if sampling.weights != "float" and not config.grpo.importance_cap:
+        raise ValueError(
+            f"sampling.weights={sampling.weights!r} samples from another policy than the one that "
+            "learns; set grpo.importance_cap, such as 2, so that a token counts for pi / "
+            "pi_sampler, at most that, and grpo.gap_bound to the gap in nats that you accept"
+        )
+
+
 def tokenizer_path(config: experiment.ExperimentConfig) -> pathlib.Path:
     """Where the experiment's tokenizer lies: its own path, or beside (or in) the base."""
     if config.tokenizer.path:
@@ -193,7 +208,7 @@ def make_generate(
         pad_id=tokens.pad_id,
         keep_routing=keep_routing,
     )
-    relaid = relayout.make_relayout(config.model)
+    relaid = relayout.make_relayout(config.model, config.sampling.weights)
 
     def generate(params, batch: types.PromptBatch, key, step: int, limit: int) -> types.Rollouts:
         whole = relaid(lora.join(frozen, params))
@@ -217,6 +232,7 @@ def make_programs(
     policy's own. frozen: what parameters, also of its reference, are adapters of, if they are.
     """
     rows_that_split(config, mesh)
+    gap_that_counts(config)
     replay = config.replays_routing
     of_reference = None if reference_model else frozen
     cfg = config.grpo

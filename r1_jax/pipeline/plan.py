@@ -52,6 +52,7 @@ def lower_rl(config: experiment.ExperimentConfig, mesh, num_steps: int) -> dict[
     if config.ppo is not None:
         raise ValueError("plan does not price a critic yet (config.ppo); leave ppo out")
     assemble.rows_that_split(config, mesh)
+    assemble.gap_that_counts(config)
     frozen, trained = abstract.beside(config, abstract.params(config, mesh), mesh)
     params = lora.join_shapes(frozen, trained)
     tx = optim.make_optimizer(config.optim, num_steps)
@@ -70,7 +71,7 @@ def lower_rl(config: experiment.ExperimentConfig, mesh, num_steps: int) -> dict[
     sampled = abstract.relaid(config, params)
     phases: dict[str, tuple[Callable[[], Any], float]] = {
         "relayout": (
-            lambda: relayout.jitted(config.model, params).lower(params),
+            lambda: relayout.jitted(config.model, params, config.sampling.weights).lower(params),
             held - of_params + reference,
         ),
         "generate": (

@@ -103,7 +103,8 @@ def explain_flat(
     if not gap <= gap_bound:
         return (
             f"Sampler and learner disagree by up to {gap:.3g} nats per token (bound "
-            f"{gap_bound:.3g}): what is trained is not what was sampled."
+            f"{gap_bound:.3g}): what is trained is not what was sampled. Where that is meant "
+            "(bfloat16, a sampler in 8 bits), raise the bound."
         )
     if truncated_share >= ALMOST_ALL:
         return (

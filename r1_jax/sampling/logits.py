@@ -1,6 +1,7 @@
 """From logits to the distribution that is sampled, and from one uniform number to a token."""
 
 import dataclasses
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,10 @@ class SamplingConfig:
     that a finished row is refilled from the queue inside the loop. `refill_share` of the slots
     must stand idle before a refill. `speculative`: the model's layer of multi-token prediction
     guesses a token ahead, and a step that finds the guess right yields two (sampling/speculate.py).
+
+    This changes results beyond float tolerance, in evaluations too, and needs grpo.importance_cap:
+    `weights`: linear layers in 8 bits (models/quantised), for accelerators, whose decoding is bound
+    by reading them. Log-probs are those of what sampled, as ever.
     """
 
     temperature: float = 1.0
@@ -26,6 +31,7 @@ class SamplingConfig:
     num_slots: int = 0
     refill_share: float = 0.0625
     speculative: bool = False
+    weights: Literal["float", "int8", "fp8"] = "float"
 
     def __post_init__(self):
         if not self.temperature >= 0:

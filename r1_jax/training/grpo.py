@@ -116,6 +116,6 @@ def check_gap(config: switches.GRPOConfig, step: int, gap: float) -> None:
     if not gap <= config.gap_bound:
         raise GapError(
             f"step {step}: sampler and learner differ by {gap:.3g} nats on one token, above "
-            f"gap_bound={config.gap_bound}; look for stale weights or a numerics difference, "
-            "or raise the bound if compute_dtype is bfloat16"
+            f"gap_bound={config.gap_bound}; look for stale weights or a numerics difference, or "
+            "raise the bound if compute_dtype is bfloat16 or the sampler has 8 bits"
         )

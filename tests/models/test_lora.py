@@ -9,8 +9,7 @@ import pytest
 from flax import traverse_util
 
 from r1_jax.core import trees
-from r1_jax.models import cache as kv_cache
-from r1_jax.models import heads, layers, lora, sizes, transformer
+from r1_jax.models import layers, lora, sizes, transformer
 from tests.models import tiny
 
 MODELS = {"qwen": tiny.MODEL, "deepseek": tiny.DEEPSEEK}
@@ -30,33 +29,10 @@ def _frozen(name):
 
 
 @functools.cache
-def _logits(name):
-    """jitted (params) -> (logits of two sequences, of their last four tokens read step by step)."""
-    model = MODELS[name]
-    tokens_BT = jnp.asarray(np.random.default_rng(0).integers(0, 26, (2, 9)), jnp.int32)
-    length_B, everyone_B = jnp.full(2, 5, jnp.int32), jnp.ones(2, bool)
-
-    def run(params):
-        kernel = heads.kernel(model, params)
-        hidden_BTD, _ = transformer.forward(model, params, tokens_BT)
-        _, kv = transformer.forward(model, params, tokens_BT[:, :5], collect=True)
-        cache = kv_cache.allocate(model, 2, 5, 4)
-        prompt = kv_cache.from_prefill(kv)
-        cache = kv_cache.fill(cache, everyone_B, jnp.arange(2), *prompt, length_B)
-        blocks, steps = transformer.unstack(model, params), []
-        for i in range(4):
-            token_B, slot = tokens_BT[:, 5 + i], jnp.int32(i)
-            hidden_BD, cache = transformer.step(model, params, blocks, token_B, cache, slot)
-            steps.append(heads.logits(hidden_BD, kernel))
-        return heads.logits(hidden_BTD, kernel), jnp.stack(steps, axis=1)
-
-    return tiny.jit(run)
-
-
 @pytest.mark.parametrize("name", MODELS)
 def test_a_fresh_adapter_changes_nothing_to_the_bit(name):
-    plain = _logits(name)(tiny.params(MODELS[name]))
-    adapted = _logits(name)(lora.join(_frozen(name), _adapters(name, is_fresh=True)))
+    plain = tiny.logits(MODELS[name])(tiny.params(MODELS[name]))
+    adapted = tiny.logits(MODELS[name])(lora.join(_frozen(name), _adapters(name, is_fresh=True)))
     for one, other in zip(plain, adapted, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -64,11 +40,11 @@ def test_a_fresh_adapter_changes_nothing_to_the_bit(name):
 @pytest.mark.parametrize("name", MODELS)
 def test_merged_is_unmerged_in_a_pass_and_in_every_step(name):
     adapters = _adapters(name, is_fresh=False)
-    plain = _logits(name)(tiny.params(MODELS[name]))
-    adapted = _logits(name)(lora.join(_frozen(name), adapters))
+    plain = tiny.logits(MODELS[name])(tiny.params(MODELS[name]))
+    adapted = tiny.logits(MODELS[name])(lora.join(_frozen(name), adapters))
     merged = lora.merge(_frozen(name), adapters)
     assert jax.tree.structure(merged) == jax.tree.structure(tiny.params(MODELS[name]))
-    for one, other in zip(adapted, _logits(name)(merged), strict=True):
+    for one, other in zip(adapted, tiny.logits(MODELS[name])(merged), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(adapted[0][:, 5:], adapted[1], rtol=1e-4, atol=1e-4)
     assert np.abs(adapted[0] - plain[0]).max() > 0.5

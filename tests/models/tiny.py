@@ -4,11 +4,13 @@ import dataclasses
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from r1_jax.core import trees
+from r1_jax.models import cache as kv_cache
 from r1_jax.models import config as model_config
-from r1_jax.models import transformer
+from r1_jax.models import heads, transformer
 
 # Sizes differ from each other, so that a shape in a program says what it is.
 MODEL = model_config.ModelConfig(
@@ -80,6 +82,28 @@ def params(config=MODEL, seed=0):
         return (centre + 0.3 * rng.normal(size=leaf.shape)).astype(leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(draw, abstract)
+
+
+def logits(model):
+    """jitted (params) -> (logits of two sequences, of their last four tokens read step by step)."""
+    tokens_BT = jnp.asarray(np.random.default_rng(0).integers(0, 26, (2, 9)), jnp.int32)
+    length_B, everyone_B = jnp.full(2, 5, jnp.int32), jnp.ones(2, bool)
+
+    def run(params):
+        kernel = heads.kernel(model, params)
+        hidden_BTD, _ = transformer.forward(model, params, tokens_BT)
+        _, kv = transformer.forward(model, params, tokens_BT[:, :5], collect=True)
+        cache = kv_cache.allocate(model, 2, 5, 4)
+        prompt = kv_cache.from_prefill(kv)
+        cache = kv_cache.fill(cache, everyone_B, jnp.arange(2), *prompt, length_B)
+        blocks, steps = transformer.unstack(model, params), []
+        for i in range(4):
+            token_B, slot = tokens_BT[:, 5 + i], jnp.int32(i)
+            hidden_BD, cache = transformer.step(model, params, blocks, token_B, cache, slot)
+            steps.append(heads.logits(hidden_BD, kernel))
+        return heads.logits(hidden_BTD, kernel), jnp.stack(steps, axis=1)
+
+    return jit(run)
 
 
 def equations(jaxpr):

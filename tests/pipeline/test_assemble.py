@@ -13,18 +13,19 @@ import pytest
 
 from r1_jax.checkpoints import folder as weights_folder
 from r1_jax.checkpoints import weights
-from r1_jax.core import build, keys, trees, types
+from r1_jax.core import build, keys, masked, trees, types
 from r1_jax.data import packing
 from r1_jax.data.tasks import task as tasks
 from r1_jax.interop import convert
 from r1_jax.models import config as model_config
 from r1_jax.models import scoring, transformer
 from r1_jax.pipeline import assemble, experiment, r1_zero, traced
+from r1_jax.rl import diagnostics
 from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
 from r1_jax.text import hf_tokenizer
 from r1_jax.text import tokenizer as text_tokenizer
-from r1_jax.training import by_length, losses, optim, rollout, supervised
+from r1_jax.training import by_length, grpo, losses, optim, rollout, supervised
 from tests.interop import tiny
 
 MODEL = {
@@ -448,6 +449,34 @@ def test_a_teacher_of_another_size_scores_as_the_reference(folder):
         ours_BT = programs.logps(stage.state.params, rows)
     np.testing.assert_allclose(found_BT, expected_BT, rtol=1e-4, atol=1e-5)
     assert np.abs(np.asarray(ours_BT) - np.asarray(found_BT)).max() > 0.05
+
+
+def test_a_sampler_in_8_bits_is_refused_unless_the_loss_weighs_its_gap(folder):
+    config = _base(
+        folder, mesh__data=1, mesh__tensor=2, mesh__fsdp=4, sampling__weights="int8",
+        grpo={"num_minibatches": 1, "prompts_per_rollout": 8, "group_size": 2, "max_prompt": 4,
+              "max_response": 4, "kl_coef": 0.0, "importance_cap": 2.0},
+    )  # fmt: skip
+    stage = assemble.setup(config, 1)
+    of_stage = stage.mesh, stage.tokens, stage.tx, stage.shardings
+    unweighed = dataclasses.replace(config.grpo, importance_cap=0.0)
+    with pytest.raises(ValueError, match=r"sampling.weights='int8' samples .* grpo.importance_cap"):
+        assemble.make_programs(dataclasses.replace(config, grpo=unweighed), *of_stage)
+    programs = assemble.make_programs(config, *of_stage)
+    prompts = types.PromptBatch(
+        np.arange(32, dtype=np.int32).reshape(8, 4) + 9,
+        np.full(8, 4, np.int32),
+        np.arange(8, dtype=np.int32),
+    )
+    with meshes.activate(stage.mesh):
+        wider = jax.tree.map(lambda x: 8 * x, stage.state.params)  # so that rounding is seen
+        rollouts = programs.generate(wider, prompts, jax.random.key(0), 0, 4)
+        logps_BT, rollouts = place.to_host((programs.logps(wider, rollouts), rollouts))
+    mask_BT = masked.completion_mask(rollouts.prompt_length_B, rollouts.length_B, 8)
+    gap = float(diagnostics.gap_max(logps_BT, rollouts.logps_BT, mask_BT))
+    assert 1e-3 < gap < 0.5
+    with pytest.raises(grpo.GapError, match="or the sampler has 8 bits"):
+        grpo.check_gap(dataclasses.replace(config.grpo, gap_bound=1e-3), 0, gap)
 
 
 def test_replay_routing_trains_tokens_with_the_experts_that_the_sampler_chose(folder):
