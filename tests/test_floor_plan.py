@@ -4,6 +4,7 @@ import ast
 import importlib.metadata
 import pathlib
 import re
+import subprocess
 import sys
 
 import pytest
@@ -211,3 +212,25 @@ def test_each_rule_catches_its_breach(path, text, what):
 )
 def test_what_the_plan_allows_passes(path, text):
     assert violations(pathlib.Path(path), text) == []
+
+
+WITHOUT = """
+import importlib, pkgutil, sys
+for name in ("tensorflow_datasets", "grain", "ml_collections"):
+    sys.modules[name] = None  # importing it raises
+for room in ("sampling", "training"):
+    package = importlib.import_module(f"r1_jax.{room}")
+    for module in pkgutil.walk_packages(package.__path__, f"r1_jax.{room}."):
+        importlib.import_module(module.name)
+"""
+
+
+def test_sampling_and_training_import_where_input_and_configuration_are_not_installed():
+    def run(text):
+        command = [sys.executable, "-c", text]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    done = run(WITHOUT)
+    assert done.returncode == 0, done.stderr
+    refused = run(WITHOUT + "import r1_jax.cli.flagset")
+    assert "import of ml_collections halted" in refused.stderr  # so they would be missed
