@@ -183,7 +183,7 @@ def test_the_ids_that_are_trained_are_the_ids_that_were_sampled(programs, params
     config = dataclasses.replace(CONFIG, kl_coef=0.0)
     seen = {}
 
-    def scores(model, params, tokens_BT, *, adjust, mask_BT, chosen_BTLX):
+    def scores(model, params, tokens_BT, *, adjust, mask_BT, chosen_BTLX, shared):
         seen["tokens_BT"] = np.asarray(tokens_BT)
         return params, params * 0, None
 

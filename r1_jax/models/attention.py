@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from r1_jax.models import config as model_config
-from r1_jax.models import flash, layers, rotary
+from r1_jax.models import flash, layers, prefix, rotary
 from r1_jax.sharding import axes, place
 from r1_jax.sharding import mesh as meshes
 
@@ -49,6 +49,23 @@ def causal(
     if place.ways("length") > 1:
         return _across(q_BTNH, k_BTKH, v_BTKU, segment_BT, scale)
     return _here(q_BTNH, k_BTKH, v_BTKU, (segment_BT, segment_BT), None, scale)
+
+
+def behind_prefix(
+    q_PUNH: jax.Array,
+    k_PUKH: jax.Array,
+    v_PUKU: jax.Array,
+    shared: prefix.Shared,
+    scale: float | None = None,
+) -> jax.Array:
+    """`causal` of rows folded by `shared`, [P, U, N, ...]: each sees the prefix and itself."""
+    scale = float(q_PUNH.shape[-1] ** -0.5 if scale is None else scale)
+    S = shared.length
+    first = causal(q_PUNH[:, :S], k_PUKH[:, :S], v_PUKU[:, :S], None, scale)
+    q_BtNH, k_BTKH, v_BTKU = shared.own(q_PUNH), shared.whole(k_PUKH), shared.whole(v_PUKU)
+    segments = tuple(jnp.zeros(x.shape[:2], jnp.int32) for x in (q_BtNH, k_BTKH))
+    own = _here(q_BtNH, k_BTKH, v_BTKU, segments, jnp.int32(S), scale)
+    return jnp.concatenate([first, own.reshape(len(first), -1, *own.shape[2:])], axis=1)
 
 
 def _here(q_BTNH, k_BSKH, v_BSKU, segments, first, scale):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from r1_jax.models import config as model_config
-from r1_jax.models import experts, heads, mtp, transformer
+from r1_jax.models import experts, heads, mtp, prefix, transformer
 from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
 
@@ -62,18 +62,27 @@ def routed_scores(
     mask_BT: jax.Array | None = None,
     chosen_BTLX: jax.Array | None = None,
     chunk: int | None = None,
+    shared: prefix.Shared | None = None,
 ) -> tuple[jax.Array, jax.Array, experts.Routed | None]:
     """(logps_BT, entropy_BT, what routers did): `token_scores` of a model that may have experts.
 
     mask_BT: as in `transformer.routed_forward`. chosen_BTLX: as in types.Rollouts, replayed in
-    place of the routers' own choices.
+    place of the routers' own choices. shared: the rows, of a model without experts, begin alike;
+    columns up to shared.length, too, are then 0.
     """
+    if shared is not None:
+        return *_behind_prefix(config, params, tokens_BT, shared, adjust, chunk), None
     chosen_LBTX = None
     if chosen_BTLX is not None:
         chosen_LBTX = chosen_BTLX.astype(jnp.int32).transpose(2, 0, 1, 3)
     hidden_BTD, _, routed = transformer.routed_forward(
         config, params, tokens_BT, position_BT, segment_BT, mask_BT, chosen_LBTX
     )
+    return *_of_hidden(config, params, hidden_BTD, tokens_BT, adjust, chunk), routed
+
+
+def _of_hidden(config, params, hidden_BTD, tokens_BT, adjust, chunk) -> tuple[jax.Array, jax.Array]:
+    """(logps_BT, entropy_BT) of tokens by the hidden states before them."""
     kernel = heads.kernel(config, params)
 
     def score(hidden_BCD, target_BC):
@@ -82,8 +91,22 @@ def routed_scores(
         logps_BC = jnp.take_along_axis(normalised_BCV, target_BC[:, :, None], axis=-1)[:, :, 0]
         return logps_BC, -jnp.sum(jnp.exp(normalised_BCV) * normalised_BCV, axis=-1)
 
-    found = _by_chunk(score, (hidden_BTD[:, :-1], tokens_BT[:, 1:]), chunk)
-    return found[0], found[1], routed
+    logps_BT, entropy_BT = _by_chunk(score, (hidden_BTD[:, :-1], tokens_BT[:, 1:]), chunk)
+    return logps_BT, entropy_BT
+
+
+def _behind_prefix(
+    config, params, tokens_BT, shared: prefix.Shared, adjust, chunk
+) -> tuple[jax.Array, jax.Array]:
+    """(logps_BT, entropy_BT) with what rows share computed once; 0 up to column shared.length."""
+    position_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape)
+    hidden_PUD, _, _ = transformer.routed_forward(
+        config, params, shared.fold(tokens_BT), shared.fold(position_BT), shared=shared
+    )
+    own_BtD, tokens_Bt = shared.own(hidden_PUD), tokens_BT[:, shared.length :]
+    logps_Bt, entropy_Bt = _of_hidden(config, params, own_BtD, tokens_Bt, adjust, chunk)
+    pad = ((0, 0), (shared.length, 0))
+    return jnp.pad(logps_Bt, pad), jnp.pad(entropy_Bt, pad)
 
 
 class Twofold(NamedTuple):

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from r1_jax.core import keys
-from r1_jax.models import attention, block, embedding, experts, layers, mtp
+from r1_jax.models import attention, block, embedding, experts, layers, mtp, prefix
 from r1_jax.models import cache as kv_cache
 from r1_jax.models import config as model_config
 from r1_jax.sharding import place
@@ -26,12 +26,17 @@ class _SequenceLayer(nn.Module):
     config: model_config.ModelConfig
     dense: bool
     collect: bool
+    shared: prefix.Shared | None
 
     @nn.compact
     def __call__(self, x_BTD, position_BT, segment_BT, mask_BT, chosen_BTX):
         def mix(q_BTNH, k_BTKH, v_BTKU, scale):
             assert v_BTKU is not None  # not absorbed
-            return attention.causal(q_BTNH, k_BTKH, v_BTKU, segment_BT, scale), (k_BTKH, v_BTKU)
+            if self.shared is None:
+                mixed = attention.causal(q_BTNH, k_BTKH, v_BTKU, segment_BT, scale)
+            else:
+                mixed = attention.behind_prefix(q_BTNH, k_BTKH, v_BTKU, self.shared, scale)
+            return mixed, (k_BTKH, v_BTKU)
 
         layer = block.Block(self.config, self.dense, name="block")
         x_BTD, kv, routed = layer(x_BTD, position_BT, mix, mask_BT, chosen_BTX)
@@ -61,6 +66,7 @@ class Transformer(nn.Module):
         chosen_LBTX=None,
         *,
         collect: bool = False,
+        shared: prefix.Shared | None = None,
     ):
         """(hidden_BTD after the last norm, kv or None, routed or None); see `routed_forward`."""
         c = self.config
@@ -86,7 +92,9 @@ class Transformer(nn.Module):
                 # Fresh parameters are drawn once: there the loop costs less, to be compiled.
                 unroll=length if length <= UNROLLED and not self.is_initializing() else 1,
                 metadata_params={nn.PARTITION_NAME: "layers"},
-            )(c, dense, collect, name=name)(x_BTD, position_BT, segment_BT, mask_BT, chosen_LBTX)
+            )(c, dense, collect, shared, name=name)(
+                x_BTD, position_BT, segment_BT, mask_BT, chosen_LBTX
+            )
 
         if c.experts is None:
             x_BTD, (kv, routed) = stack("layers", True, c.num_layers, x_BTD, None)
@@ -141,13 +149,15 @@ def routed_forward(
     chosen_LBTX: jax.Array | None = None,
     *,
     collect: bool = False,
+    shared: prefix.Shared | None = None,
 ) -> tuple[jax.Array, Any, experts.Routed | None]:
     """(hidden_BTD after the last norm, kv or None, what routers did or None without experts).
 
     position_BT: int32, counting from 0 unless given. segment_BT: int32 document numbers of packed
     or padded rows, or None. mask_BT: bool, the tokens that load and balance loss count, all unless
     given. chosen_LBTX: Routed.chosen_BTX of another pass, replayed in place of the routers' own.
-    kv: (k, v) [L, B, T, K, H] each if `collect`; latent attention's are (latents, None).
+    kv: (k, v) [L, B, T, K, H] each if `collect`; latent attention's are (latents, None). shared:
+    how the given arrays were folded, positions with them; segments are then not looked at.
     """
     T = tokens_BT.shape[1]
     if position_BT is None:
@@ -161,6 +171,7 @@ def routed_forward(
         *sequences,
         _longer(chosen_LBTX, pad, axis=2),
         collect=collect,
+        shared=shared,
     )
     hidden_BTD, kv, routed = cast(tuple[jax.Array, Any, experts.Routed | None], out)
     if pad:

@@ -240,16 +240,21 @@ def make_programs(
 
     def make_logps(model: model_config.ModelConfig):
         score, num_pieces = traced.make_score(config, model), cfg.num_minibatches
-        return pieces.make_logps(score, mesh, num_pieces * cfg.num_microbatches, lengths)
+        num_pieces *= cfg.num_microbatches
+        group = pieces.group_that_shares(config, mesh, model)
+        return pieces.make_logps(score, mesh, num_pieces, lengths, group_size=group)
 
     def scored(logps, params, rollouts, *, replay: bool):
         rows = by_length.Rows.of(rollouts, replay=replay)
-        return logps(params, put(rows, mesh), by_length.filled(rows))
+        return logps(params, put(rows, mesh), by_length.Filled.of(rows))
 
     logps = make_logps(config.model)
     reference_logps = make_logps(reference_model) if reference_model else logps
     parts = traced.make_parts(config, tx)
-    update = pieces.make_update(parts, mesh, shardings, cfg.num_microbatches, lengths)
+    group = 1 if config.ppo else pieces.group_that_shares(config, mesh, config.model)
+    update = pieces.make_update(
+        parts, mesh, shardings, cfg.num_microbatches, lengths, group_size=group
+    )
     return grpo.Programs(
         generate=make_generate(
             config, mesh, tokens, config.grpo.group_size, keep_routing=replay, frozen=frozen
@@ -261,7 +266,7 @@ def make_programs(
             reference_logps, lora.join(of_reference, params), rollouts, replay=False
         ),
         update=lambda state, batch, order: update(
-            state, put(batch, mesh), by_length.filled(batch), np.asarray(order), frozen
+            state, put(batch, mesh), by_length.Filled.of(batch), np.asarray(order), frozen
         ),
         mix=traced.make_mix(config, shardings),
     )
@@ -272,7 +277,7 @@ def make_critic(config: experiment.ExperimentConfig, mesh: jax.sharding.Mesh) ->
     assert config.ppo is not None
     cfg = config.grpo
     values = pieces.make_logps(
-        lambda params, rows: critic.values(config.model, params, rows.tokens_BT),
+        lambda params, rows, shared: critic.values(config.model, params, rows.tokens_BT),
         mesh,
         cfg.num_minibatches * cfg.num_microbatches,
         by_length.lengths(cfg.max_prompt + cfg.max_response),
@@ -285,7 +290,7 @@ def make_critic(config: experiment.ExperimentConfig, mesh: jax.sharding.Mesh) ->
 
     def of_rollouts(params, rollouts):
         rows = by_length.Rows.of(rollouts)
-        return values(params, put(rows, mesh), by_length.filled(rows))
+        return values(params, put(rows, mesh), by_length.Filled.of(rows))
 
     return ppo.Critic(values=of_rollouts, batch=batch)
 

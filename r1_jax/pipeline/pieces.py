@@ -7,20 +7,43 @@ length that first occurs late in a run is compiled then, or read from the persis
 log's `compilations` say so. A plan prices the same parts as one program (traced.make_traced).
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from r1_jax.models import lora
-from r1_jax.sharding import place
+from r1_jax.models import config as model_config
+from r1_jax.models import lora, prefix
+from r1_jax.pipeline import experiment
+from r1_jax.sharding import axes, place
 from r1_jax.training import actor_critic, by_length, step
 
 
 def _laid(mesh: jax.sharding.Mesh) -> jax.NamedSharding:
     """Of [pieces, rows, ...]: every piece over all devices."""
     return jax.NamedSharding(mesh, jax.P(None, *place.batch_sharding(mesh).spec))
+
+
+def group_that_shares(
+    config: experiment.ExperimentConfig, mesh: jax.sharding.Mesh, model: model_config.ModelConfig
+) -> int:
+    """Rows whose prompt the learner computes once: a group's, or 1.
+
+    Routers would count a shared prompt once; where positions are split, and in the TPU's kernel,
+    attention takes rows as they are.
+    """
+    is_split = mesh.shape.get("context", 1) > 1
+    if model.experts is not None or is_split or mesh.devices.flat[0].platform == "tpu":
+        return 1
+    return config.grpo.group_size
+
+
+def _ways(mesh: jax.sharding.Mesh) -> int:
+    """Devices that a piece's rows are split over."""
+    split = axes.mesh_axes("batch", axes.RULES, mesh.axis_names)
+    return math.prod(mesh.shape[axis] for axis in split)
 
 
 def _split(mesh: jax.sharding.Mesh, num_pieces: int):
@@ -31,30 +54,36 @@ def _split(mesh: jax.sharding.Mesh, num_pieces: int):
 
 
 def make_logps(
-    score: Callable[[Any, Any], jax.Array],
+    score: Callable[[Any, Any, prefix.Shared | None], jax.Array],
     mesh: jax.sharding.Mesh,
     num_pieces: int,
     lengths: Sequence[int],
-) -> Callable[[Any, by_length.Rows, np.ndarray], jax.Array]:
-    """logps(params, Rows, filled_B) -> logps_BT in nats, 0 where a row's piece was cut off.
+    *,
+    group_size: int = 1,
+) -> Callable[[Any, by_length.Rows, by_length.Filled], jax.Array]:
+    """logps(params, Rows, Filled) -> logps_BT in nats, 0 where a row's piece was cut off.
 
-    score: (params, Rows) -> logps_BT. num_pieces divides B; filled_B: by_length.filled.
+    score: (params, Rows, how prompts are shared) -> logps_BT. num_pieces divides B. group_size: as
+    for by_length.order.
     """
     by_row = place.batch_sharding(mesh)
     split = _split(mesh, num_pieces)
 
-    def one(params, pieces, index, *, length):
-        found_bT = score(params, by_length.piece(pieces, index, length))
+    def one(params, pieces, index, *, length, shared):
+        found_bT = score(params, by_length.piece(pieces, index, length), shared)
         return by_length.padded(found_bT, pieces.tokens_BT.shape[-1])
 
-    scored = jax.jit(one, static_argnames="length", out_shardings=by_row)
+    scored = jax.jit(one, static_argnames=("length", "shared"), out_shardings=by_row)
     join = jax.jit(by_length.join, out_shardings=by_row)
 
-    def logps(params, rows: by_length.Rows, filled_B: np.ndarray) -> jax.Array:
-        order = by_length.order(filled_B, np.arange(len(filled_B)), num_pieces, lengths)
+    def logps(params, rows: by_length.Rows, filled: by_length.Filled) -> jax.Array:
+        every_B = np.arange(len(filled.all_B))
+        order = by_length.order(
+            filled, every_B, num_pieces, lengths, group_size=group_size, ways=_ways(mesh)
+        )
         pieces = split(rows, order.rows_b)
         found = [
-            scored(params, pieces, np.int32(i), length=length)
+            scored(params, pieces, np.int32(i), length=length, shared=order.shared)
             for i, length in enumerate(order.lengths)
         ]
         return join(found, order.as_given_b)
@@ -63,15 +92,18 @@ def make_logps(
 
 
 def make_update(
-    parts: Callable[[lora.Frozen | None], step.Parts],
+    parts: Callable[[lora.Frozen | None, prefix.Shared | None], step.Parts],
     mesh: jax.sharding.Mesh,
     shardings: Any,
     num_pieces: int,
     lengths: Sequence[int],
+    *,
+    group_size: int = 1,
 ) -> Callable[..., tuple[Any, dict[str, Any]]]:
-    """update(state, batch, filled_B, rows, frozen) -> (state, metrics): one update on those rows.
+    """update(state, batch, Filled, rows, frozen) -> (state, metrics): one update on those rows.
 
     The state is donated; `shardings` are its own. metrics["rows"] is in the order of `rows`.
+    group_size: as for by_length.order.
     """
     everywhere: Any = place.replicated(mesh)
     by_row = place.batch_sharding(mesh)
@@ -83,28 +115,37 @@ def make_update(
     split = _split(mesh, num_pieces)
 
     def nothing(state, pieces, frozen):
-        return parts(frozen).nothing(state, by_length.piece(pieces, 0, lengths[0]))
+        return parts(frozen, None).nothing(state, by_length.piece(pieces, 0, lengths[0]))
 
-    def one(state, summed, pieces, index, frozen, *, length):
-        return parts(frozen).add(state, summed, by_length.piece(pieces, index, length))
+    def one(state, summed, pieces, index, frozen, *, length, shared):
+        return parts(frozen, shared).add(state, summed, by_length.piece(pieces, index, length))
 
     def end(state, summed, rows, as_given_b, frozen):
-        state, metrics = parts(frozen).take(state, summed)
+        state, metrics = parts(frozen, None).take(state, summed)
         return state, metrics | {"rows": by_length.join(rows, as_given_b)}
 
     start = jax.jit(nothing, out_shardings=of_sum)
-    add = jax.jit(one, static_argnames="length", donate_argnums=1, out_shardings=(of_sum, by_row))
+    add = jax.jit(
+        one,
+        static_argnames=("length", "shared"),
+        donate_argnums=1,
+        out_shardings=(of_sum, by_row),
+    )
     take = jax.jit(end, donate_argnums=0, out_shardings=(shardings, everywhere))
 
-    def update(state, batch, filled_B: np.ndarray, rows_b: np.ndarray, frozen=None):
-        order = by_length.order(filled_B, rows_b, num_pieces, lengths)
+    def update(state, batch, filled: by_length.Filled, rows_b: np.ndarray, frozen=None):
+        order = by_length.order(
+            filled, rows_b, num_pieces, lengths, group_size=group_size, ways=_ways(mesh)
+        )
         pieces = split(batch, order.rows_b)
         summed = start(state, pieces, frozen) if num_pieces > 1 else None
         rows = []
         for i, length in enumerate(order.lengths):
-            summed, of_piece = add(state, summed, pieces, np.int32(i), frozen, length=length)
+            summed, of_piece = add(
+                state, summed, pieces, np.int32(i), frozen, length=length, shared=order.shared
+            )
             rows.append(of_piece)
         state, metrics = take(state, summed, rows, order.as_given_b, frozen)
-        return state, metrics | {"tokens/padding_share": order.padding_share(filled_B)}
+        return state, metrics | {"tokens/padding_share": order.padding_share(filled)}
 
     return update

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 
 from r1_jax.models import config as model_config
-from r1_jax.models import lora, scoring
+from r1_jax.models import lora, prefix, scoring
 from r1_jax.pipeline import adapters, experiment
 from r1_jax.sampling import generate as sampling_generate
 from r1_jax.sampling import logits as sampling_logits
@@ -62,17 +62,19 @@ def adjusted(config: experiment.ExperimentConfig) -> losses.Adjust:
 
 def make_parts(
     config: experiment.ExperimentConfig, tx, *, cuts: train_step.Cuts = train_step.UNCUT
-) -> Callable[[lora.Frozen | None], train_step.Parts]:
-    """parts(frozen) of the update. With config.ppo it is one of policy and critic. Where the
-    state's parameters are adapters, `frozen` is what they stand beside."""
+) -> Callable[..., train_step.Parts]:
+    """parts(frozen, shared) of the update. With config.ppo it is one of policy and critic. Where
+    the state's parameters are adapters, `frozen` is what they stand beside. shared: how a piece's
+    rows begin alike, or None."""
     cfg, model = config.grpo, config.model
     length = {"max_length": cfg.max_response}
-    loss = losses.make_policy(model, cfg, adjust=adjusted(config), **length)
+    make_loss = partial(losses.make_policy, model, cfg, adjust=adjusted(config), **length)
     if cfg.replay_routing and model.experts is None:
         raise ValueError("grpo.replay_routing would change nothing: the model has no experts")
 
-    def parts(frozen: lora.Frozen | None) -> train_step.Parts:
-        policy = train_step.make_parts(adapters.beside(frozen, loss), tx, cuts=cuts)
+    def parts(frozen: lora.Frozen | None, shared: prefix.Shared | None = None) -> train_step.Parts:
+        loss = adapters.beside(frozen, make_loss(shared=shared))
+        policy = train_step.make_parts(loss, tx, cuts=cuts)
         if model.experts is not None:
             held = frozen is not None
             take = router.make_update(policy.take, model, bias_rate=0.0, is_frozen=held)
@@ -88,12 +90,17 @@ def make_parts(
 
 
 def make_score(config: experiment.ExperimentConfig, model: model_config.ModelConfig):
-    """score(params, by_length.Rows) -> logps_BT under `model`."""
+    """score(params, by_length.Rows[, how they begin alike]) -> logps_BT under `model`."""
     adjust = adjusted(config)
 
-    def score(params, piece: by_length.Rows):
+    def score(params, piece: by_length.Rows, shared: prefix.Shared | None = None):
         return scoring.routed_scores(
-            model, params, piece.tokens_BT, adjust=adjust, chosen_BTLX=piece.chosen_BTLX
+            model,
+            params,
+            piece.tokens_BT,
+            adjust=adjust,
+            chosen_BTLX=piece.chosen_BTLX,
+            shared=shared,
         )[0]
 
     return score

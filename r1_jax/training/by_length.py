@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from r1_jax.core import types
-from r1_jax.models import scoring
+from r1_jax.models import prefix, scoring
 from r1_jax.sharding import place
 from r1_jax.training import step
 
@@ -47,33 +47,85 @@ def cut(piece, length: int):
     return jax.tree.map(lambda x: x[:, :length] if x.ndim >= 2 else x, piece)
 
 
+class Filled(NamedTuple):
+    """Tokens of every row, on the host: what rows are sorted by."""
+
+    prompt_B: np.ndarray  # int32
+    all_B: np.ndarray  # int32, prompt and completion
+
+    @classmethod
+    def of(cls, batch) -> "Filled":
+        prompt_B = place.to_host(batch.prompt_length_B)
+        return cls(prompt_B, prompt_B + place.to_host(batch.length_B))
+
+
 class Order(NamedTuple):
     """How rows are taken, decided on the host: alike on every host, for all know all lengths."""
 
     rows_b: np.ndarray  # int32: from the shortest to the longest
     as_given_b: np.ndarray  # int32: where each of the rows given went
     lengths: tuple[int, ...]  # of every piece, in tokens
+    shared: prefix.Shared | None = None  # how the rows of every piece begin alike
 
-    def padding_share(self, filled_B: np.ndarray) -> float:
-        """Share of the pieces' positions that hold no token."""
-        rows_a_piece = len(self.rows_b) // len(self.lengths)
-        return 1 - float(filled_B[self.rows_b].sum()) / (rows_a_piece * sum(self.lengths))
+    @property
+    def num_positions(self) -> int:
+        """Positions that are computed, all pieces together."""
+        num = len(self.rows_b) // len(self.lengths) * sum(self.lengths)
+        return num - self._num_saved
+
+    @property
+    def _num_saved(self) -> int:
+        if self.shared is None:
+            return 0
+        return (len(self.rows_b) - len(self.rows_b) // self.shared.rows) * self.shared.length
+
+    def padding_share(self, filled: Filled) -> float:
+        """Share of the computed positions that hold no token."""
+        return 1 - (float(filled.all_B[self.rows_b].sum()) - self._num_saved) / self.num_positions
 
 
 def order(
-    filled_B: np.ndarray, rows_b: np.ndarray, num_pieces: int, lengths: Sequence[int]
+    filled: Filled,
+    rows_b: np.ndarray,
+    num_pieces: int,
+    lengths: Sequence[int],
+    *,
+    group_size: int = 1,
+    ways: int = 1,
 ) -> Order:
-    """filled_B: tokens of all rows, prompt and completion; rows_b: those that are meant."""
-    by_length_b = np.argsort(filled_B[rows_b], kind="stable")
-    sorted_b = rows_b[by_length_b]
-    longest = [filled_B[piece].max() for piece in np.split(sorted_b, num_pieces)]
+    """rows_b: those that are meant. group_size: rows, one after the other, that have one prompt, if
+    prompts may be shared. ways: devices that a piece's rows are split over.
+
+    Prompts are shared where all rows of a group are meant, a device's part of a piece is of whole
+    groups, and a tenth of the positions at least is saved: sorted by groups, rows have more padding
+    than one by one, and each length would be compiled again.
+    """
+    alone = _in_groups(filled, rows_b, rows_b[:, None], num_pieces, lengths)
+    groups_pg = np.sort(rows_b)[: len(rows_b) // group_size * group_size].reshape(-1, group_size)
+    is_whole = groups_pg.size == len(rows_b) and np.all(
+        groups_pg == groups_pg[:, :1] // group_size * group_size + np.arange(group_size)
+    )
+    shortest = int(filled.prompt_B[rows_b].min())
+    common = shortest // SHARED_STEP * SHARED_STEP - 1  # the last one predicts a row's own token
+    if not is_whole or common < 1 or len(groups_pg) % (num_pieces * ways):
+        return alone
+    found = _in_groups(filled, rows_b, groups_pg, num_pieces, lengths)
+    found = found._replace(shared=prefix.Shared(group_size, common))
+    return found if found.num_positions <= 0.9 * alone.num_positions else alone
+
+
+SHARED_STEP = 8  # tokens: what is shared of prompts has few lengths, each being compiled
+
+
+def _in_groups(filled: Filled, rows_b, groups_pg, num_pieces: int, lengths) -> Order:
+    """`order` of rows that stay together in groups."""
+    longest_p = filled.all_B[groups_pg].max(axis=1)
+    sorted_b = groups_pg[np.argsort(longest_p, kind="stable")].reshape(-1)
+    longest = [filled.all_B[piece].max() for piece in np.split(sorted_b, num_pieces)]
     cut_to = tuple(lengths[i] for i in np.searchsorted(lengths, longest))
-    return Order(sorted_b.astype(np.int32), np.argsort(by_length_b).astype(np.int32), cut_to)
-
-
-def filled(batch) -> np.ndarray:
-    """int32 [B]: tokens of every row, prompt and completion, on the host."""
-    return place.to_host(batch.prompt_length_B) + place.to_host(batch.length_B)
+    place_of = {row: i for i, row in enumerate(sorted_b.tolist())}
+    as_given_b = np.array([place_of[row] for row in rows_b.tolist()], np.int32)
+    return Order(sorted_b.astype(np.int32), as_given_b, cut_to)
 
 
 def padded(found_bT: jax.Array, num_positions: int) -> jax.Array:

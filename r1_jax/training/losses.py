@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from r1_jax.core import masked, types
 from r1_jax.data import packing
 from r1_jax.models import config as model_config
-from r1_jax.models import critic, scoring, transformer
+from r1_jax.models import critic, prefix, scoring, transformer
 from r1_jax.rl import diagnostics, kl, objectives
 from r1_jax.training import router, step
 
@@ -157,11 +157,13 @@ def make_policy(
     *,
     adjust: Adjust,
     max_length: int,
+    shared: prefix.Shared | None = None,
 ) -> step.Loss:
     """loss(params, PolicyBatch or ActorCriticBatch): clipped objective and KL penalty, aggregated.
 
     DeepSeek-R1 (arXiv:2501.12948v1) Eq. 1 and 2. adjust: the sampler's logits adjustment, so that
     ratios compare one kind of distribution. max_length: tokens, the divisor of constant_length.
+    shared: how the batch's rows begin alike, to be computed once.
     """
 
     def loss(params, batch: types.PolicyBatch | types.ActorCriticBatch) -> step.LossOutput:
@@ -176,6 +178,7 @@ def make_policy(
             adjust=adjust,
             mask_BT=is_real_BT,
             chosen_BTLX=batch.chosen_BTLX,
+            shared=shared,
         )
         mask_BT = masked.completion_mask(batch.prompt_length_B, batch.length_B, T)
         gap_B = diagnostics.gap_by_row(logps_BT, batch.behavior_logps_BT, mask_BT)

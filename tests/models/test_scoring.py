@@ -1,5 +1,6 @@
 """Scores per token: the plain log-softmax in value and gradient, and never [B, T, V] at once."""
 
+import dataclasses
 import functools
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from r1_jax.models import scoring, transformer
+from r1_jax.models import prefix, scoring, transformer
 from tests.golden import decoder_numpy as golden
 from tests.models import tiny
 
@@ -204,3 +205,29 @@ def test_divergences_are_those_of_whole_distributions_and_the_teacher_gets_no_gr
     ours, theirs = tiny.jit(jax.grad(total, argnums=(0, 1)))(student, teacher)
     assert any(np.abs(x).max() > 1e-3 for x in jax.tree.leaves(ours))
     assert all(not np.any(x) for x in jax.tree.leaves(theirs))
+
+
+DENSE_LATENT = dataclasses.replace(tiny.DEEPSEEK, experts=None, num_layers=2)
+
+
+@pytest.mark.parametrize("model", [tiny.MODEL, DENSE_LATENT], ids=["grouped", "latent"])
+def test_rows_that_begin_alike_score_as_they_do_alone(model):
+    """Values and gradients; three rows a prompt, of which 4 tokens are shared and 5 are alike."""
+    params = tiny.params(model)
+    tokens_BT = _tokens(rows=6)
+    tokens_BT[:, :5] = np.repeat(tokens_BT[::3, :5], 3, axis=0)
+    weight_BT = np.random.default_rng(3).normal(size=(2, 6, T)).astype(np.float32)
+    weight_BT[:, :, :5] = 0  # no completion's
+
+    def loss(params, shared):
+        logps_BT, entropy_BT, _ = scoring.routed_scores(
+            model, params, tokens_BT, adjust=warm, chunk=4, shared=shared
+        )
+        return jnp.sum(weight_BT[0] * logps_BT + weight_BT[1] * entropy_BT), logps_BT
+
+    value_and_gradient = tiny.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=1)
+    (_, alone_BT), expected = value_and_gradient(params, None)
+    (_, found_BT), found = value_and_gradient(params, prefix.Shared(rows=3, length=4))
+    np.testing.assert_allclose(found_BT[:, 5:], alone_BT[:, 5:], rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(found_BT[:, :5], 0)
+    tiny.assert_same_gradients(found, expected)

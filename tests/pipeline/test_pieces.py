@@ -30,8 +30,8 @@ def mesh():
 
 def _rows(length_B=LENGTH_B) -> by_length.Rows:
     tokens_BT = np.random.default_rng(0).integers(1, 9, (B, T)).astype(np.int32)
-    filled_BT = np.arange(T) < (PROMPT_B + length_B)[:, None]
-    return by_length.Rows(np.where(filled_BT, tokens_BT, 0), PROMPT_B, length_B)
+    filledT = np.arange(T) < (PROMPT_B + length_B)[:, None]
+    return by_length.Rows(np.where(filledT, tokens_BT, 0), PROMPT_B, length_B)
 
 
 def _loss(params, rows: by_length.Rows) -> step.LossOutput:
@@ -59,7 +59,7 @@ def _put(rows, mesh):
     return place.from_host(rows, mesh, place.batch_sharding(mesh).spec)
 
 
-def _parts(frozen):
+def _parts(frozen, shared):
     return step.make_parts(_loss, optax.sgd(0.01 if frozen is None else 0.0))
 
 
@@ -74,13 +74,13 @@ def test_an_update_in_pieces_is_the_one_of_a_single_program(num_pieces, mesh):
         state, shardings = _state(mesh)
         expected, told = jax.jit(whole)(state, _put(_rows(), mesh), chosen)
         update = pieces.make_update(_parts, mesh, shardings, num_pieces, LENGTHS)
-        filled_B = by_length.filled(_rows())
-        new, metrics = update(state, _put(_rows(), mesh), filled_B, chosen)
+        filled = by_length.Filled.of(_rows())
+        new, metrics = update(state, _put(_rows(), mesh), filled, chosen)
     assert state.params["v"].is_deleted()  # donated
     assert new.params["v"].sharding == shardings.params["v"]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), new, expected)
-    order = by_length.order(filled_B, chosen, num_pieces, LENGTHS)
-    assert metrics.pop("tokens/padding_share") == order.padding_share(filled_B)
+    order = by_length.order(filled, chosen, num_pieces, LENGTHS)
+    assert metrics.pop("tokens/padding_share") == order.padding_share(filled)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), metrics, told)
     np.testing.assert_array_equal(metrics["rows"]["sum"], _rows().tokens_BT[chosen].sum(axis=1))
     assert float(metrics["cut"]) == 16 and int(new.step) == 1
@@ -95,9 +95,9 @@ def test_a_length_is_compiled_when_a_piece_first_has_it_and_never_again(mesh):
 
         def both(state, length_B):
             rows = _rows(length_B)
-            put, filled_B = _put(rows, mesh), by_length.filled(rows)
-            logps(jnp.float32(0.5), put, filled_B)
-            state, _ = update(state, put, filled_B, EVERY)
+            put, filled = _put(rows, mesh), by_length.Filled.of(rows)
+            logps(jnp.float32(0.5), put, filled)
+            state, _ = update(state, put, filled, EVERY)
             return state, counter.lap()
 
         state, first = both(state, short_B)
@@ -107,7 +107,7 @@ def test_a_length_is_compiled_when_a_piece_first_has_it_and_never_again(mesh):
     assert first and (again, longer, last) == (0, 4, 0)
 
 
-def _positions(params, rows):
+def _positions(params, rows, shared=None):
     """Every token, plus 1000 times how many positions its piece was given."""
     return params + rows.tokens_BT.astype(jnp.float32) + 1000 * rows.tokens_BT.shape[1]
 
@@ -118,15 +118,15 @@ def test_scoring_in_pieces_is_that_of_a_single_program(num_pieces, mesh):
     expected_BT = by_length.make_logps(_positions, num_pieces, LENGTHS)(jnp.float32(0.5), rows)
     with meshes.activate(mesh):
         logps = pieces.make_logps(_positions, mesh, num_pieces, LENGTHS)
-        found_BT = logps(jnp.float32(0.5), _put(rows, mesh), by_length.filled(rows))
+        found_BT = logps(jnp.float32(0.5), _put(rows, mesh), by_length.Filled.of(rows))
     assert found_BT.sharding.is_equivalent_to(place.batch_sharding(mesh), 2)
     np.testing.assert_array_equal(found_BT, expected_BT)
 
 
 def test_a_critic_s_sum_goes_beside_the_policy_s(mesh):
-    def parts(frozen):
+    def parts(frozen, shared):
         slower = step.make_parts(lambda p, r: _value_loss(p, r), optax.sgd(0.001))
-        return actor_critic.make_parts(_parts(frozen), slower)
+        return actor_critic.make_parts(_parts(frozen, shared), slower)
 
     with meshes.activate(mesh):
         (policy, of_policy), (critic, of_critic) = _state(mesh), _state(mesh)
@@ -135,8 +135,8 @@ def test_a_critic_s_sum_goes_beside_the_policy_s(mesh):
         state = actor_critic.State(policy, critic)
         shardings = actor_critic.State(of_policy, of_critic)
         update = pieces.make_update(parts, mesh, shardings, 2, LENGTHS)
-        filled_B = by_length.filled(_rows())
-        new, metrics = update(state, _put(_rows(), mesh), filled_B, EVERY)
+        filled = by_length.Filled.of(_rows())
+        new, metrics = update(state, _put(_rows(), mesh), filled, EVERY)
     for found, expected in ((new.policy, alone), (new.critic, value)):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, expected)
     np.testing.assert_allclose(metrics["loss"], told["loss"], rtol=1e-6)

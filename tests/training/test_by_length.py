@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from r1_jax.core import types
-from r1_jax.models import scoring
+from r1_jax.models import prefix, scoring
 from r1_jax.training import by_length
 
 PROMPT_B = np.array([2, 3, 1, 4, 2, 3, 1, 2], np.int32)
@@ -75,10 +75,50 @@ def test_rows_are_sorted_by_length_before_an_update_and_told_of_as_given():
     np.testing.assert_array_equal(metrics["rows"]["reference"], reference_BT[rows])
 
 
+FILLED = by_length.Filled(PROMPT_B, PROMPT_B + LENGTH_B)
+
+
 def test_padding_is_what_the_cuts_leave():
-    filled_B = np.array([7, 4, 16, 7, 11, 5, 8, 6])
-    found = by_length.order(filled_B, np.arange(8), 4, (6, 8, 16))
+    found = by_length.order(FILLED, np.arange(8), 4, (6, 8, 16))
     assert found.lengths == (6, 8, 8, 16)  # of 4 5, 6 7, 7 8, 11 16
-    assert found.padding_share(filled_B) == pytest.approx(1 - 64 / (2 * (6 + 8 + 8 + 16)))
-    some = by_length.order(filled_B, np.array([2, 1]), 1, (6, 8, 16))
-    assert some.padding_share(filled_B) == pytest.approx(1 - 20 / 32)
+    assert found.padding_share(FILLED) == pytest.approx(1 - 64 / (2 * (6 + 8 + 8 + 16)))
+    some = by_length.order(FILLED, np.array([2, 1]), 1, (6, 8, 16))
+    assert some.padding_share(FILLED) == pytest.approx(1 - 20 / 32)
+
+
+def _in_groups(prompts=(17, 17, 19, 19, 16, 16, 30, 30), tails=(9, 3, 2, 2, 8, 1, 2, 6), **more):
+    """The order of four prompts' two rows each, in an order that is no longer theirs."""
+    filled = by_length.Filled(np.array(prompts), np.add(prompts, tails))
+    rows_b = more.pop("rows_b", np.array([3, 7, 0, 2, 5, 6, 4, 1]))
+    given: dict = {"num_pieces": 2, "lengths": (24, 40), "group_size": 2} | more
+    return filled, by_length.order(filled, rows_b, **given)
+
+
+def test_rows_of_a_prompt_stay_together_where_sharing_it_saves_work():
+    filled, found = _in_groups()
+    assert found.shared == prefix.Shared(rows=2, length=15)  # of 16; 15 predicts a row's own
+    np.testing.assert_array_equal(found.rows_b, [2, 3, 4, 5, 0, 1, 6, 7])  # 21 24 | 26 36
+    np.testing.assert_array_equal(
+        found.rows_b[found.as_given_b], [3, 7, 0, 2, 5, 6, 4, 1]
+    )  # as they were given
+    assert found.lengths == (24, 40)
+    assert found.num_positions == 4 * (24 + 40) - 4 * 15
+    saved = filled.all_B.sum() - 4 * 15
+    assert found.padding_share(filled) == pytest.approx(1 - saved / found.num_positions)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"group_size": 1},  # not asked for
+        {"ways": 4},  # a device would have half a group
+        {"rows_b": np.array([3, 7, 0, 2, 5, 6]), "num_pieces": 1},  # 1 and 4 are not meant
+        {"rows_b": np.array([1, 2, 5, 6]), "num_pieces": 1},
+        {"prompts": (7,) * 8},  # shorter than a step
+        {"prompts": (9,) * 8, "tails": (9, 90) * 4, "lengths": (24, 100)},  # a tenth is not saved
+    ],
+)
+def test_prompts_are_not_shared(other):
+    _, found = _in_groups(**other)
+    assert found.shared is None
+    assert list(found.rows_b) != sorted(found.rows_b)
