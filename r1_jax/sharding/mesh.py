@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 from flax import linen as nn
+from jax.experimental import mesh_utils
 
 from r1_jax.sharding import axes
 
@@ -38,7 +39,8 @@ def make_mesh(
     expert, context: devices of further axes of these names, which the mesh lacks where they are 1.
 
     devices: which jax.Devices to use, all of the program's by default; every one is used.
-    Raises ValueError when the sizes do not multiply to the number of devices.
+    Raises ValueError when the sizes do not multiply to the number of devices, and for devices of
+    several slices.
     """
     devices = jax.devices() if devices is None else list(devices)
     sizes = {"data": data, "fsdp": fsdp, "tensor": tensor, "expert": expert}
@@ -55,12 +57,18 @@ def make_mesh(
             f"{product} makes {math.prod(sizes.values())} devices, but there are {len(devices)}; "
             f"use {' or '.join(_fitting(sizes, len(devices)))}"
         )
-    return jax.make_mesh(
-        tuple(sizes.values()),
-        tuple(sizes),
-        axis_types=(jax.sharding.AxisType.Auto,) * len(sizes),
-        devices=devices,
+    num_slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if num_slices > 1:
+        raise ValueError(
+            f"the devices are those of {num_slices} slices; a mesh has one slice's: start the run "
+            "on one"
+        )
+    # An axis may take a part of a dimension of the torus: jax.make_mesh allows it on v5e alone.
+    placed = mesh_utils.create_device_mesh(
+        tuple(sizes.values()), devices, allow_split_physical_axes=True
     )
+    auto = (jax.sharding.AxisType.Auto,) * len(sizes)
+    return jax.sharding.Mesh(placed, tuple(sizes), axis_types=auto)
 
 
 def _fitting(sizes: dict[str, int], num_devices: int) -> list[str]:

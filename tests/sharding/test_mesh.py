@@ -1,5 +1,8 @@
 """Meshes from sizes; what is active inside and outside of activate()."""
 
+import dataclasses
+import itertools
+
 import jax
 import pytest
 
@@ -25,6 +28,33 @@ def test_an_expert_axis_is_there_when_asked_for():
 def test_mesh_of_some_devices():
     made = mesh.make_mesh(fsdp=2, devices=jax.devices()[3:5])
     assert [device.id for device in made.devices.flat] == [3, 4]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Chip:
+    """What placing a mesh reads of a device of v5p."""
+
+    id: int
+    coords: tuple[int, ...]
+    platform: str = "tpu"
+    device_kind: str = "TPU v5"
+    core_on_chip: int = 0
+    process_index: int = 0
+    slice_index: int = 0
+
+
+def test_an_axis_may_take_a_part_of_a_torus_dimension(monkeypatch):
+    monkeypatch.setattr(jax.sharding, "Mesh", lambda placed, names, axis_types: placed)
+    chips = [_Chip(i, coords) for i, coords in enumerate(itertools.product(range(4), repeat=3))]
+    placed = mesh.make_mesh(fsdp=8, expert=8, devices=chips)
+    assert placed.shape == (1, 8, 1, 8)  # neither 4, 16 nor 64
+    assert {chip.id for chip in placed.flat} == set(range(64))
+
+
+def test_devices_of_two_slices_make_no_mesh():
+    chips = [_Chip(i, (i, 0, 0), slice_index=i) for i in range(2)]
+    with pytest.raises(ValueError, match="those of 2 slices"):
+        mesh.make_mesh(fsdp=2, devices=chips)
 
 
 @pytest.mark.parametrize(
