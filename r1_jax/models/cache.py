@@ -8,6 +8,9 @@ arrays: a stacked cache would be copied through the layer scan at every token. K
 slots last, values with the features last, each as its product reads it: XLA's CPU takes four times
 as long to multiply queries with keys that lie as values do. With latent attention the keys are its
 latents, K = 1, which are mixed too and lie as values do; `prefix_v` and `ring_v` are empty.
+
+In 8 bits (kind="int8") an array is bits.Bits: integers, and beside them a float32 scale for each
+row, head and slot, which multiplies the slot's logit, or its weight before values are mixed.
 """
 
 import dataclasses
@@ -16,9 +19,11 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from r1_jax.models import attention
+from r1_jax.models import attention, bits
 from r1_jax.models import config as model_config
 from r1_jax.sharding import place
+
+Cached = jax.Array | bits.Bits
 
 
 @jax.tree_util.register_dataclass
@@ -26,11 +31,11 @@ from r1_jax.sharding import place
 class KVCache:
     """Keys and values of B decoding rows, one array a layer."""
 
-    prefix_k: tuple[jax.Array, ...]  # [B, K, H, S_prompt] each; latents [B, 1, S_prompt, C]
-    prefix_v: tuple[jax.Array, ...]  # [B, K, S_prompt, H] each
+    prefix_k: tuple[Cached, ...]  # [B, K, H, S_prompt] each; latents [B, 1, S_prompt, C]
+    prefix_v: tuple[Cached, ...]  # [B, K, S_prompt, H] each
     prefix_length_B: jax.Array  # int32, prompt tokens
-    ring_k: tuple[jax.Array, ...]  # [B, K, H, S_ring] each; latents [B, 1, S_ring, C]
-    ring_v: tuple[jax.Array, ...]  # [B, K, S_ring, H] each
+    ring_k: tuple[Cached, ...]  # [B, K, H, S_ring] each; latents [B, 1, S_ring, C]
+    ring_v: tuple[Cached, ...]  # [B, K, S_ring, H] each
     age_B: jax.Array  # int32, generated tokens of the row that are in the ring
 
 
@@ -44,8 +49,13 @@ def allocate(
     prompt_capacity: int,
     ring_capacity: int,
     num_layers: int | None = None,
+    *,
+    kind: str = "float",
 ) -> KVCache:
-    """An empty cache; zeros, because masked slots still enter a product. num_layers: else all."""
+    """An empty cache; zeros, because masked slots still enter a product. num_layers: else all.
+
+    kind: "int8", or "float", which is the compute type.
+    """
     num_layers = config.num_layers if num_layers is None else num_layers
     dtype = jnp.dtype(config.compute_dtype)
 
@@ -54,13 +64,13 @@ def allocate(
 
     def layer_arrays(length):
         shape = (num_rows, heads[0], length, heads[1])
-        return tuple(place.constrain(jnp.zeros(shape, dtype), *NAMES) for _ in range(num_layers))
+        return tuple(_kept(jnp.zeros(shape, dtype), NAMES, kind) for _ in range(num_layers))
 
     def key_arrays(length):
         if latent:
             return layer_arrays(length)
         zeros = jnp.zeros((num_rows, heads[0], heads[1], length), dtype)
-        return tuple(place.constrain(zeros, *KEY_NAMES) for _ in range(num_layers))
+        return tuple(_kept(zeros, KEY_NAMES, kind) for _ in range(num_layers))
 
     none_B = jnp.zeros(num_rows, jnp.int32)
     return KVCache(
@@ -73,37 +83,45 @@ def allocate(
     )
 
 
-def from_prefill(kv: tuple[jax.Array, jax.Array | None]) -> tuple[tuple[jax.Array, ...], ...]:
+def from_prefill(
+    kv: tuple[jax.Array, jax.Array | None], *, kind: str = "float"
+) -> tuple[tuple[Cached, ...], ...]:
     """Prompt keys and values [L, P, T, K, H] of a full pass as the cache has them, layer by layer.
 
     Where the values are None, latent attention's keys are all there is; no arrays for them.
     """
     keys, values = kv
     if values is None:
-        return _each(keys, (0, 2, 1, 3), NAMES), ()
-    return _each(keys, (0, 2, 3, 1), KEY_NAMES), _each(values, (0, 2, 1, 3), NAMES)
+        return _each(keys, (0, 2, 1, 3), NAMES, kind), ()
+    return _each(keys, (0, 2, 3, 1), KEY_NAMES, kind), _each(values, (0, 2, 1, 3), NAMES, kind)
 
 
-def _each(stacked, order, names) -> tuple[jax.Array, ...]:
+def _each(stacked, order, names, kind) -> tuple[Cached, ...]:
     """The layers of `stacked`, transposed."""
-    return tuple(place.constrain(layer.transpose(order), *names) for layer in stacked)
+    return tuple(_kept(layer.transpose(order), names, kind) for layer in stacked)
+
+
+def _kept(x: jax.Array, names: Sequence[str], kind: str) -> Cached:
+    """`x` as the cache keeps it, its axes placed by their `names`."""
+    kept = x if kind == "float" else bits.of(x, (names.index("head_dim"),), kind)
+    return jax.tree.map(lambda leaf: place.constrain(leaf, *names), kept)
 
 
 def fill(
     cache: KVCache,
     fresh_B: jax.Array,
     source_B: jax.Array,
-    prompt_k: tuple[jax.Array, ...],
-    prompt_v: tuple[jax.Array, ...],
+    prompt_k: tuple[Cached, ...],
+    prompt_v: tuple[Cached, ...],
     prompt_length_P: jax.Array,
 ) -> KVCache:
     """The cache with rows `fresh_B` (bool) restarted on prompt `source_B` (index into P)."""
 
     def take(rows, prompts):
-        return tuple(
-            jnp.where(fresh_B[:, None, None, None], prompt[source_B], row)
-            for row, prompt in zip(rows, prompts, strict=True)
-        )
+        def one(row, prompt):
+            return jnp.where(fresh_B[:, None, None, None], prompt[source_B], row)
+
+        return jax.tree.map(one, rows, prompts)
 
     return dataclasses.replace(
         cache,
@@ -114,7 +132,7 @@ def fill(
     )
 
 
-def with_rings(cache: KVCache, written: Sequence[tuple[jax.Array, jax.Array | None]]) -> KVCache:
+def with_rings(cache: KVCache, written: Sequence[tuple[Cached, Cached | None]]) -> KVCache:
     """The cache with what `attend` carried out of each layer."""
     ring_k, ring_v = zip(*written, strict=True)
     return dataclasses.replace(cache, ring_k=ring_k, ring_v=() if ring_v[0] is None else ring_v)
@@ -137,12 +155,15 @@ def attend(cache: KVCache, layer: int, slot: jax.Array, seen_BQS: jax.Array) -> 
     """
 
     def write(ring_BKSH, new_BQKH):
-        start = (0, 0, slot, 0)
-        return jax.lax.dynamic_update_slice(ring_BKSH, new_BQKH.transpose(0, 2, 1, 3), start)
+        return put(ring_BKSH, new_BQKH.transpose(0, 2, 1, 3), 3, (0, 0, slot, 0))
 
     def write_keys(ring_BKHS, new_BQKH):
-        start = (0, 0, 0, slot)
-        return jax.lax.dynamic_update_slice(ring_BKHS, new_BQKH.transpose(0, 2, 3, 1), start)
+        return put(ring_BKHS, new_BQKH.transpose(0, 2, 3, 1), 2, (0, 0, 0, slot))
+
+    def put(ring, new, feature_axis, start):
+        if isinstance(ring, bits.Bits):
+            new = bits.of(new, (feature_axis,), "int8")
+        return jax.tree.map(lambda x, y: jax.lax.dynamic_update_slice(x, y, start), ring, new)
 
     def mix(q_BQNH, k_BQKH, v_BQKH, scale=None):
         B, Q, N, H = q_BQNH.shape
@@ -156,7 +177,17 @@ def attend(cache: KVCache, layer: int, slot: jax.Array, seen_BQS: jax.Array) -> 
         q_BKMH = q_BQNH.reshape(B, Q, K, -1, H).transpose(0, 2, 3, 1, 4).reshape(B, K, M, H)
 
         def logits(keys):
+            if isinstance(keys, bits.Bits):
+                number, q = bits.beside(keys.number, q_BKMH)
+                found = jnp.einsum(product, q, number, preferred_element_type=jnp.float32)
+                return found * keys.scale.reshape(B, K, 1, -1)
             return jnp.einsum(product, q_BKMH, keys, preferred_element_type=jnp.float32)
+
+        def mixed(weights_BKMS, values):
+            if isinstance(values, bits.Bits):
+                scaled = weights_BKMS * values.scale.reshape(B, K, 1, -1)
+                values, weights_BKMS = bits.beside(values.number, scaled.astype(q_BQNH.dtype))
+            return jnp.einsum("BKMS,BKSH->BKMH", weights_BKMS, values)
 
         prompt_S = jnp.arange((prefix_k if v_BQKH is None else cache.prefix_v[layer]).shape[2])
         seen_prefix_BS = prompt_S[None, :] < cache.prefix_length_B[:, None]
@@ -169,9 +200,8 @@ def attend(cache: KVCache, layer: int, slot: jax.Array, seen_BQS: jax.Array) -> 
         weights_BKMS = weights_BKRQS.reshape(B, K, M, -1)
         split = len(prompt_S)
         prefix_v = prefix_k if ring_v is None else cache.prefix_v[layer]
-        mixed_v = ring_k if ring_v is None else ring_v
-        out_BKMH = jnp.einsum("BKMS,BKSH->BKMH", weights_BKMS[..., :split], prefix_v)
-        out_BKMH += jnp.einsum("BKMS,BKSH->BKMH", weights_BKMS[..., split:], mixed_v)
+        out_BKMH = mixed(weights_BKMS[..., :split], prefix_v)
+        out_BKMH += mixed(weights_BKMS[..., split:], ring_k if ring_v is None else ring_v)
         out_BQKRH = out_BKMH.reshape(B, K, N // K, Q, -1).transpose(0, 3, 1, 2, 4)
         return out_BQKRH.reshape(B, Q, N, -1), (ring_k, ring_v)
 

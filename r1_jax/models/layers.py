@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from r1_jax.models import bits
 from r1_jax.models import config as model_config
 from r1_jax.sharding import place
 
@@ -61,12 +62,11 @@ class Linear(nn.Module):
         shape = (*self.in_shape, *self.out_shape)
         kernel = parameter(self, "kernel", nn.initializers.normal(self.init_std), shape, self.axes)
         num_in = len(self.in_shape)
-        if self.has_variable("params", "scale"):
-            # Tied to x: in a loop of steps XLA would else put the whole kernel into x's type, once,
-            # ahead of the loop, and read that at every step.
-            kernel, x = jax.lax.optimization_barrier((kernel, x))
-        y = _product(x, kernel.astype(x.dtype), num_in)
-        if self.has_variable("params", "scale"):
+        if not self.has_variable("params", "scale"):
+            y = _product(x, kernel.astype(x.dtype), num_in)
+        else:
+            kernel, x = bits.beside(kernel, x)
+            y = _product(x, kernel, num_in)
             scale = self.get_variable("params", "scale")
             y = (y * scale.reshape((1,) * (y.ndim - scale.ndim) + scale.shape)).astype(x.dtype)
         if self.bias:

@@ -77,11 +77,13 @@ def gap_that_counts(config: experiment.ExperimentConfig) -> None:
     and how large it may be is for the user to say (gap_bound, which pre-flight and loop hold to).
     """
     sampling = config.sampling
-    if sampling.weights != "float" and not config.grpo.importance_cap:
+    is_float = sampling.weights == sampling.cache == "float"
+    if not is_float and not config.grpo.importance_cap:
         raise ValueError(
-            f"sampling.weights={sampling.weights!r} samples from another policy than the one that "
-            "learns; set grpo.importance_cap, such as 2, so that a token counts for pi / "
-            "pi_sampler, at most that, and grpo.gap_bound to the gap in nats that you accept"
+            f"sampling.weights={sampling.weights!r} with sampling.cache={sampling.cache!r} samples "
+            "from another policy than the one that learns; set grpo.importance_cap, such as 2, so "
+            "that a token counts for pi / pi_sampler, at most that, and grpo.gap_bound to the gap "
+            "in nats that you accept"
         )
 
 

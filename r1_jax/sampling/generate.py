@@ -92,7 +92,7 @@ def make_generate(
         if keep_routing:
             assert routed is not None
             chosen_PTLX = routed.chosen_BTX.transpose(1, 2, 0, 3).astype(jnp.int16)
-        prompt_k, prompt_v = kv_cache.from_prefill(kv)
+        prompt_k, prompt_v = kv_cache.from_prefill(kv, kind=sampling.cache)
         last_P = batch.length_P - 1
         first_hidden_PD = jnp.take_along_axis(hidden_PTD, last_P[:, None, None], axis=1)[:, 0]
         kernel = heads.kernel(model, params)
@@ -200,7 +200,9 @@ def make_generate(
         none_B = jnp.full(num_slots, IDLE, jnp.int32)
         empty = of_requests.none_done(num_slots, max_response, pad_id, chosen_PTLX)
         slots = _Slots(
-            cache=kv_cache.allocate(model, num_slots, prompt_capacity, max_response),
+            cache=kv_cache.allocate(
+                model, num_slots, prompt_capacity, max_response, kind=sampling.cache
+            ),
             hidden_BD=jnp.zeros((num_slots, model.embed_dim), first_hidden_PD.dtype),
             request_B=none_B,
             active_B=jnp.zeros(num_slots, bool),

@@ -19,9 +19,10 @@ class SamplingConfig:
     must stand idle before a refill. `speculative`: the model's layer of multi-token prediction
     guesses a token ahead, and a step that finds the guess right yields two (sampling/speculate.py).
 
-    This changes results beyond float tolerance, in evaluations too, and needs grpo.importance_cap:
-    `weights`: linear layers in 8 bits (models/quantised), for accelerators, whose decoding is bound
-    by reading them. Log-probs are those of what sampled, as ever.
+    These change results beyond float tolerance, in evaluations too, and need grpo.importance_cap:
+    `weights`: linear layers in 8 bits (models/quantised); `cache`: keys and values in 8 bits. They
+    are for accelerators, whose decoding is bound by reading both; on a CPU it is slower. Log-probs
+    are those of what sampled, as ever.
     """
 
     temperature: float = 1.0
@@ -32,6 +33,7 @@ class SamplingConfig:
     refill_share: float = 0.0625
     speculative: bool = False
     weights: Literal["float", "int8", "fp8"] = "float"
+    cache: Literal["float", "int8"] = "float"
 
     def __post_init__(self):
         if not self.temperature >= 0:

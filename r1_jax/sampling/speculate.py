@@ -92,8 +92,10 @@ def make_generate(
             None,
             position_PT >= 0,
         )
-        prompt = kv_cache.from_prefill(kv)
-        ahead_prompt = kv_cache.from_prefill(jax.tree.map(lambda x: x[None], ahead_kv))
+        ahead_kv = jax.tree.map(lambda x: x[None], ahead_kv)
+        prompt, ahead_prompt = (
+            kv_cache.from_prefill(one, kind=sampling.cache) for one in (kv, ahead_kv)
+        )
         last_P11 = (batch.length_P - 1)[:, None, None]
         first_hidden_PD = jnp.take_along_axis(hidden_PTD, last_P11, axis=1)[:, 0]
         chosen_PTLX = None
@@ -245,9 +247,13 @@ def make_generate(
         none_BS = jnp.zeros((num_slots, num_ring), bool)
         none_B = jnp.zeros(num_slots, bool)
         slots = _Slots(
-            cache=kv_cache.allocate(model, num_slots, prompt_capacity, num_ring),
+            cache=kv_cache.allocate(
+                model, num_slots, prompt_capacity, num_ring, kind=sampling.cache
+            ),
             valid_BS=none_BS,
-            ahead=kv_cache.allocate(model, num_slots, prompt_capacity, num_ring, 1),
+            ahead=kv_cache.allocate(
+                model, num_slots, prompt_capacity, num_ring, 1, kind=sampling.cache
+            ),
             ahead_valid_BS=none_BS,
             hidden_BD=none_BD,
             behind_BD=none_BD,

@@ -5,7 +5,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from r1_jax.models import bits
 from r1_jax.models import cache as kv_cache
 from tests.golden import decoder_numpy as golden
 from tests.models import tiny
@@ -118,3 +120,63 @@ def test_a_new_token_sees_its_prompt_and_its_own_last_tokens():
         ring_v=(spoil(cache.ring_v[0], unseen_ring),),
     )
     np.testing.assert_array_equal(attend(spoilt, slot)[0], out_B1NH)
+
+
+def test_in_8_bits_a_row_head_and_slot_has_a_scale():
+    k_LPTKH, v_LPTKH = _normal(1, 3, 5, K, H), _normal(1, 3, 5, K, H, seed=1)
+
+    def run(k_LPTKH, v_LPTKH):
+        cache = kv_cache.allocate(tiny.MODEL, 3, 5, 7, 1, kind="int8")
+        prompt = kv_cache.from_prefill((k_LPTKH, v_LPTKH), kind="int8")
+        fresh_B, source_B = jnp.array([True, False, True]), jnp.array([2, 0, 1])
+        expected = bits.of(v_LPTKH[0], (3,), "int8").number.swapaxes(1, 2)
+        return prompt, kv_cache.fill(cache, fresh_B, source_B, *prompt, jnp.full(3, 5)), expected
+
+    ((keys,), (values,)), filled, expected = tiny.jit(run)(k_LPTKH, v_LPTKH)
+    np.testing.assert_array_equal(values.number, expected)
+    assert (keys.scale.shape, values.scale.shape) == ((3, K, 1, 5), (3, K, 5, 1))
+    for found, prompt in ((filled.prefix_k[0], keys), (filled.prefix_v[0], values)):
+        assert found.number.dtype == prompt.number.dtype == np.int8
+        for ours, theirs in ((found.number, prompt.number), (found.scale, prompt.scale)):
+            np.testing.assert_array_equal(ours, np.stack([theirs[2], 0 * theirs[0], theirs[1]]))
+
+
+@pytest.mark.parametrize("is_latent", [False, True])
+def test_attending_over_8_bits_is_attending_over_what_they_stand_for(is_latent):
+    rows, slot, ring = 3, 1, 7
+    heads = 1 if is_latent else K
+
+    def made(seed, of_keys):
+        length = (5, ring)[seed % 2]
+        shape = (rows, heads, H, length) if of_keys and not is_latent else (rows, heads, length, H)
+        return bits.of(_normal(*shape, seed=seed), (2 if of_keys and not is_latent else 3,), "int8")
+
+    arrays = [(made(0, True),), (made(2, False),), (made(1, True),), (made(3, False),)]
+    prefix_k, prefix_v, ring_k, ring_v = arrays
+    cache = kv_cache.KVCache(
+        prefix_k, () if is_latent else prefix_v, np.array([2, 5, 1]), ring_k,
+        () if is_latent else ring_v, np.array([0, 3, 6]),
+    )  # fmt: skip
+    q = _normal(rows, 1, N, H, seed=9)
+    k, v = (_normal(rows, 1, heads, H, seed=10 + i) for i in range(2))
+
+    def meant(tree):
+        def one(x):
+            return x.number * x.scale if isinstance(x, bits.Bits) else x
+
+        return jax.tree.map(one, tree, is_leaf=lambda x: isinstance(x, bits.Bits))
+
+    def run(cache, k, v):
+        seen = kv_cache.seen(cache, slot)
+        return kv_cache.attend(cache, 0, slot, seen)(q, k, None if is_latent else v)
+
+    attend = tiny.jit(run)
+    found, rings = attend(cache, k, v)
+    kept_k, kept_v = (bits.of(x, (3,), "int8") for x in (k, v))
+    expected, of_floats = attend(*meant((cache, kept_k, kept_v)))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    for ours, theirs in zip(meant(rings), of_floats, strict=True):
+        if theirs is not None:
+            np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7)
+    exact, _ = attend(meant(cache), k, v)
+    assert 1e-5 < np.abs(exact - found).max() < 0.05  # the new token is rounded, too

@@ -21,6 +21,7 @@ from r1_jax.models import config as model_config
 from r1_jax.models import scoring, transformer
 from r1_jax.pipeline import assemble, experiment, r1_zero, traced
 from r1_jax.rl import diagnostics
+from r1_jax.sampling import logits as sampling_logits
 from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
 from r1_jax.text import hf_tokenizer
@@ -455,15 +456,20 @@ def test_a_teacher_of_another_size_scores_as_the_reference(folder):
 
 def test_a_sampler_in_8_bits_is_refused_unless_the_loss_weighs_its_gap(folder):
     config = _base(
-        folder, mesh__data=1, mesh__tensor=2, mesh__fsdp=4, sampling__weights="int8",
+        folder, mesh={"data": 1, "tensor": 2, "fsdp": 4},
+        sampling={"weights": "int8", "cache": "int8"},
         grpo={"num_minibatches": 1, "prompts_per_rollout": 8, "group_size": 2, "max_prompt": 4,
               "max_response": 4, "kl_coef": 0.0, "importance_cap": 2.0},
     )  # fmt: skip
     stage = assemble.setup(config, 1)
     of_stage = stage.mesh, stage.tokens, stage.tx, stage.shardings
     unweighed = dataclasses.replace(config.grpo, importance_cap=0.0)
-    with pytest.raises(ValueError, match=r"sampling.weights='int8' samples .* grpo.importance_cap"):
-        assemble.make_programs(dataclasses.replace(config, grpo=unweighed), *of_stage)
+    for name in ("weights", "cache"):
+        sampling = sampling_logits.SamplingConfig(**{name: "int8"})
+        with pytest.raises(ValueError, match=rf"sampling.{name}='int8'.* grpo.importance_cap"):
+            assemble.make_programs(
+                dataclasses.replace(config, grpo=unweighed, sampling=sampling), *of_stage
+            )
     programs = assemble.make_programs(config, *of_stage)
     prompts = types.PromptBatch(
         np.arange(32, dtype=np.int32).reshape(8, 4) + 9,
@@ -471,7 +477,7 @@ def test_a_sampler_in_8_bits_is_refused_unless_the_loss_weighs_its_gap(folder):
         np.arange(8, dtype=np.int32),
     )
     with meshes.activate(stage.mesh):
-        wider = jax.tree.map(lambda x: 8 * x, stage.state.params)  # so that rounding is seen
+        wider = jax.tree.map(lambda x: 4 * x, stage.state.params)  # so that rounding is seen
         rollouts = programs.generate(wider, prompts, jax.random.key(0), 0, 4)
         logps_BT, rollouts = place.to_host((programs.logps(wider, rollouts), rollouts))
     mask_BT = masked.completion_mask(rollouts.prompt_length_B, rollouts.length_B, 8)

@@ -397,10 +397,26 @@ def test_the_learner_gives_the_samplers_log_probabilities(name):
 # --- the program --------------------------------------------------------------------------------
 
 
+def trace(generate):
+    inputs = tiny.params(MODEL), batch(), key(), STEP, np.int32(RESPONSE)
+    return jax.make_jaxpr(generate)(*inputs)
+
+
 @pytest.fixture(scope="module")
 def program():
-    inputs = tiny.params(MODEL), batch(), key(), STEP, np.int32(RESPONSE)
-    return jax.make_jaxpr(make())(*inputs)
+    return trace(make())
+
+
+def test_the_loops_carry_the_cache_in_the_type_that_is_asked_for(program):
+    kept = (B, MODEL.num_kv_heads, MODEL.head_dim, RESPONSE)  # keys of the ring
+
+    def types_kept(program):
+        loops = [e for e in tiny.equations(program) if e.primitive.name == "while"]
+        carried = [x.aval for loop in loops for x in loop.invars if x.aval.shape == kept]
+        return {x.dtype.name for x in carried}
+
+    assert types_kept(program) == {"float32"}
+    assert types_kept(trace(make(cache="int8"))) == {"int8"}
 
 
 def test_a_prompt_is_prefilled_once_whatever_the_size_of_its_group(program):
