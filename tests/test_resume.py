@@ -40,6 +40,11 @@ def _compilations(workdir):
     return [json.loads(line)["compilations"] for line in lines]
 
 
+def _cached(shared):
+    """The programs in the compilation cache: what is compiled comes to stand there."""
+    return {path.name for path in (shared / "cache").iterdir()}
+
+
 def _checkpoint(workdir, step=12):
     """(digest of all arrays, the data iterator's place) of a checkpoint."""
     path = workdir / "checkpoints" / f"step_{step:08d}" / "record" / "metadata"
@@ -93,10 +98,14 @@ def test_nothing_is_compiled_after_the_first_step(whole):
     assert counts[1:] == [0] * 5
 
 
-def test_two_runs_with_one_seed_are_bit_identical(whole, shared):
+def test_two_runs_with_one_seed_are_bit_identical_and_the_second_compiles_nothing(whole, shared):
+    compiled = _cached(shared)
     again = _start(shared / "again", shared, seed="2")
     assert again.stdout == "done\n", again.stderr
     assert _result(shared / "again") == _result(whole)
+    assert _cached(shared) == compiled  # nor before the first row, nor after the last
+    first = json.loads((shared / "again" / "metrics.jsonl").read_text().splitlines()[0])
+    assert first["compilations/loaded"] == first["compilations"] > 50
 
 
 @pytest.mark.kill

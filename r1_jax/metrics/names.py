@@ -26,6 +26,8 @@ ROW = {
 
 # Beside those, in rows of runs that kept accounts: older runs are read without them.
 ACCOUNTS = {
+    "compilations": "programs compiled, or loaded from the persistent cache, since the last row",
+    "compilations/loaded": "of those, the ones that were loaded",
     "tokens/sequences": "tokens of the rollout's sequences, prompts included: what is learnt from",
     "pairs/sequences": "pairs of a query and a key that causal attention looks at in them",
     "pairs/completions": "those of the queries that are completions' tokens",

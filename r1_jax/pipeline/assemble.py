@@ -15,7 +15,7 @@ from r1_jax.core import build, keys, types
 from r1_jax.interop import convert
 from r1_jax.models import config as model_config
 from r1_jax.models import critic, heads, lora, transformer
-from r1_jax.pipeline import adapters, experiment, pieces, relayout, traced
+from r1_jax.pipeline import adapters, experiment, pieces, relayout, shapes, traced
 from r1_jax.sharding import axes, place
 from r1_jax.sharding import mesh as meshes
 from r1_jax.text import dialogue
@@ -47,16 +47,13 @@ def make_mesh(
 
 def rows_that_split(config: experiment.ExperimentConfig, mesh: jax.sharding.Mesh) -> None:
     """Raises ValueError for batches of RL that do not split over the mesh's data axes."""
-    cfg = config.grpo
-    num_rows = cfg.prompts_per_rollout * cfg.group_size
-    pieces = cfg.num_minibatches * cfg.num_microbatches
-    slots = min(config.sampling.num_slots or num_rows, num_rows)
+    found = shapes.of(config)
     for name, size, rules in (
-        ("grpo.prompts_per_rollout", cfg.prompts_per_rollout, axes.SAMPLER_RULES),
-        ("sampling.num_slots", slots, axes.SAMPLER_RULES),
+        ("grpo.prompts_per_rollout", found.num_prompts, axes.SAMPLER_RULES),
+        ("sampling.num_slots", found.num_slots[0], axes.SAMPLER_RULES),
         (
             "prompts_per_rollout * group_size / num_minibatches / num_microbatches",
-            num_rows // pieces,
+            found.num_rows,
             axes.RULES,
         ),
     ):
@@ -238,13 +235,15 @@ def make_programs(
     replay = config.replays_routing
     of_reference = None if reference_model else frozen
     cfg = config.grpo
-    lengths = by_length.lengths(cfg.max_prompt + cfg.max_response)
+    lengths, shared = shapes.of(config).lengths, shapes.of(config).shared
 
     def make_logps(model: model_config.ModelConfig):
         score, num_pieces = traced.make_score(config, model), cfg.num_minibatches
         num_pieces *= cfg.num_microbatches
         group = pieces.group_that_shares(config, mesh, model)
-        return pieces.make_logps(score, mesh, num_pieces, lengths, group_size=group)
+        return pieces.make_logps(
+            score, mesh, num_pieces, lengths, group_size=group, shared_lengths=shared
+        )
 
     def scored(logps, params, rollouts, *, replay: bool):
         rows = by_length.Rows.of(rollouts, replay=replay)
@@ -255,7 +254,13 @@ def make_programs(
     parts = traced.make_parts(config, tx)
     group = 1 if config.ppo else pieces.group_that_shares(config, mesh, config.model)
     update = pieces.make_update(
-        parts, mesh, shardings, cfg.num_microbatches, lengths, group_size=group
+        parts,
+        mesh,
+        shardings,
+        cfg.num_microbatches,
+        lengths,
+        group_size=group,
+        shared_lengths=shared,
     )
     return grpo.Programs(
         generate=make_generate(
@@ -282,7 +287,7 @@ def make_critic(config: experiment.ExperimentConfig, mesh: jax.sharding.Mesh) ->
         lambda params, rows, shared: critic.values(config.model, params, rows.tokens_BT),
         mesh,
         cfg.num_minibatches * cfg.num_microbatches,
-        by_length.lengths(cfg.max_prompt + cfg.max_response),
+        shapes.of(config).lengths,
     )
     traced_batch = jax.jit(actor_critic.make_batch(config.grpo, config.ppo))
 

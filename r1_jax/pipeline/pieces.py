@@ -1,10 +1,11 @@
 """RL's scoring and update as a run calls them: piece after piece, by programs of fixed shapes.
 
 The host knows all lengths, sorts the rows by them (training/by_length) and calls one program a
-piece, compiled for the piece's length when that first occurs: at most by_length.lengths of them, in
-a fixed order of work, so that results depend neither on what occurred before nor on a restart. A
-length that first occurs late in a run is compiled then, or read from the persistent cache; the
-log's `compilations` say so. A plan prices the same parts as one program (traced.make_traced).
+piece, compiled for the piece's length when that first occurs: one of by_length.lengths, with one of
+its shared_lengths or none (pipeline/shapes names them at a run's start). The order of work is
+fixed, so that results depend neither on what occurred before nor on a restart. A length that first
+occurs late in a run is compiled then, or read from the persistent cache; the log's `compilations`
+say so. A plan prices the same parts as one program (traced.make_traced).
 """
 
 import math
@@ -60,14 +61,16 @@ def make_logps(
     lengths: Sequence[int],
     *,
     group_size: int = 1,
+    shared_lengths: Sequence[int] = (),
 ) -> Callable[[Any, by_length.Rows, by_length.Filled], jax.Array]:
     """logps(params, Rows, Filled) -> logps_BT in nats, 0 where a row's piece was cut off.
 
-    score: (params, Rows, how prompts are shared) -> logps_BT. num_pieces divides B. group_size: as
-    for by_length.order.
+    score: (params, Rows, how prompts are shared) -> logps_BT. num_pieces divides B. group_size,
+    shared_lengths: as for by_length.order.
     """
     by_row = place.batch_sharding(mesh)
     split = _split(mesh, num_pieces)
+    shared = {"group_size": group_size, "shared_lengths": shared_lengths, "ways": _ways(mesh)}
 
     def one(params, pieces, index, *, length, shared):
         found_bT = score(params, by_length.piece(pieces, index, length), shared)
@@ -78,9 +81,7 @@ def make_logps(
 
     def logps(params, rows: by_length.Rows, filled: by_length.Filled) -> jax.Array:
         every_B = np.arange(len(filled.all_B))
-        order = by_length.order(
-            filled, every_B, num_pieces, lengths, group_size=group_size, ways=_ways(mesh)
-        )
+        order = by_length.order(filled, every_B, num_pieces, lengths, **shared)
         pieces = split(rows, order.rows_b)
         found = [
             scored(params, pieces, np.int32(i), length=length, shared=order.shared)
@@ -99,11 +100,12 @@ def make_update(
     lengths: Sequence[int],
     *,
     group_size: int = 1,
+    shared_lengths: Sequence[int] = (),
 ) -> Callable[..., tuple[Any, dict[str, Any]]]:
     """update(state, batch, Filled, rows, frozen) -> (state, metrics): one update on those rows.
 
     The state is donated; `shardings` are its own. metrics["rows"] is in the order of `rows`.
-    group_size: as for by_length.order.
+    group_size, shared_lengths: as for by_length.order.
     """
     everywhere: Any = place.replicated(mesh)
     by_row = place.batch_sharding(mesh)
@@ -113,6 +115,7 @@ def make_update(
     else:
         of_sum = step.Sum(shardings.params, everywhere)
     split = _split(mesh, num_pieces)
+    shared = {"group_size": group_size, "shared_lengths": shared_lengths, "ways": _ways(mesh)}
 
     def nothing(state, pieces, frozen):
         return parts(frozen, None).nothing(state, by_length.piece(pieces, 0, lengths[0]))
@@ -134,9 +137,7 @@ def make_update(
     take = jax.jit(end, donate_argnums=0, out_shardings=(shardings, everywhere))
 
     def update(state, batch, filled: by_length.Filled, rows_b: np.ndarray, frozen=None):
-        order = by_length.order(
-            filled, rows_b, num_pieces, lengths, group_size=group_size, ways=_ways(mesh)
-        )
+        order = by_length.order(filled, rows_b, num_pieces, lengths, **shared)
         pieces = split(batch, order.rows_b)
         summed = start(state, pieces, frozen) if num_pieces > 1 else None
         rows = []

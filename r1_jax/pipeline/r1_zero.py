@@ -28,6 +28,7 @@ from r1_jax.pipeline import (
     general_reward,
     interruption,
     programs,
+    shapes,
 )
 from r1_jax.pipeline import score as scoring
 from r1_jax.rl import diagnostics
@@ -190,7 +191,7 @@ def _run(config, workdir, equipped, stage, checkpoints, counter, peak) -> bool:
 
         def log_row(step: int, row: dict[str, Any], samples: list[dict[str, Any]]):
             row.setdefault("kl/reference", None)  # nothing to measure against when kl_coef is 0
-            row["compilations"] = counter.lap()
+            row["compilations"], row["compilations/loaded"] = counter.lap(), counter.loaded()
             row |= accounts.speeds(config, row, peak)
             log.row(step, row)
             log.samples(step, samples)
@@ -256,6 +257,7 @@ def _run(config, workdir, equipped, stage, checkpoints, counter, peak) -> bool:
         write_manifest()
         if equipped.level is not None:
             bar.note(f"sandbox: programs run at level {equipped.level}")
+        bar.note(f"compiled shapes: {shapes.of(config)}")
         bar.note("pre-flight: " + ", ".join(f"{k} {v:.3g}" for k, v in host["preflight"].items()))
         if latest is None and host["preflight"]["pass_rate"] <= diagnostics.ALMOST_NONE:
             bar.note("pre-flight: almost no right answer to learn from; format alone may be learnt")

@@ -29,6 +29,16 @@ def lengths(capacity: int) -> tuple[int, ...]:
     return (*sorted({1 + scoring.CHUNK * n for n in chunks} & set(range(2, capacity))), capacity)
 
 
+def shared_lengths(capacity: int) -> tuple[int, ...]:
+    """The tokens that rows of a group may share of prompts of `capacity`: at most eight lengths.
+
+    Each is one less than a multiple of 8: a prompt's last token predicts a row's own. A piece is
+    compiled for each of them that occurs with its length.
+    """
+    step = 8 * -(-capacity // 64)
+    return tuple(range(step - 1, capacity, step))
+
+
 def cuts(lengths: Sequence[int]) -> step.Cuts:
     """The cuts of a piece of Rows or PolicyBatch: [b, T, ...] arrays lose their last columns."""
 
@@ -91,10 +101,12 @@ def order(
     lengths: Sequence[int],
     *,
     group_size: int = 1,
+    shared_lengths: Sequence[int] = (),
     ways: int = 1,
 ) -> Order:
-    """rows_b: those that are meant. group_size: rows, one after the other, that have one prompt, if
-    prompts may be shared. ways: devices that a piece's rows are split over.
+    """rows_b: those that are meant. group_size: rows, one after the other, that have one prompt.
+    shared_lengths: tokens that may be shared of it, none if prompts are not. ways: devices that a
+    piece's rows are split over.
 
     Prompts are shared where all rows of a group are meant, a device's part of a piece is of whole
     groups, and a tenth of the positions at least is saved: sorted by groups, rows have more padding
@@ -106,15 +118,12 @@ def order(
         groups_pg == groups_pg[:, :1] // group_size * group_size + np.arange(group_size)
     )
     shortest = int(filled.prompt_B[rows_b].min())
-    common = shortest // SHARED_STEP * SHARED_STEP - 1  # the last one predicts a row's own token
-    if not is_whole or common < 1 or len(groups_pg) % (num_pieces * ways):
+    common = [length for length in shared_lengths if length < shortest]
+    if not is_whole or not common or len(groups_pg) % (num_pieces * ways):
         return alone
     found = _in_groups(filled, rows_b, groups_pg, num_pieces, lengths)
-    found = found._replace(shared=prefix.Shared(group_size, common))
+    found = found._replace(shared=prefix.Shared(group_size, common[-1]))
     return found if found.num_positions <= 0.9 * alone.num_positions else alone
-
-
-SHARED_STEP = 8  # tokens: what is shared of prompts has few lengths, each being compiled
 
 
 def _in_groups(filled: Filled, rows_b, groups_pg, num_pieces: int, lengths) -> Order:

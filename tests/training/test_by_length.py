@@ -90,8 +90,22 @@ def _in_groups(prompts=(17, 17, 19, 19, 16, 16, 30, 30), tails=(9, 3, 2, 2, 8, 1
     """The order of four prompts' two rows each, in an order that is no longer theirs."""
     filled = by_length.Filled(np.array(prompts), np.add(prompts, tails))
     rows_b = more.pop("rows_b", np.array([3, 7, 0, 2, 5, 6, 4, 1]))
-    given: dict = {"num_pieces": 2, "lengths": (24, 40), "group_size": 2} | more
+    given: dict = {"num_pieces": 2, "lengths": (24, 40), "group_size": 2}
+    given |= {"shared_lengths": (7, 15, 23)} | more
     return filled, by_length.order(filled, rows_b, **given)
+
+
+@pytest.mark.parametrize(
+    ("capacity", "expected"),
+    [
+        (24, (7, 15, 23)),
+        (7, ()),
+        (64, tuple(range(7, 64, 8))),
+        (1024, tuple(range(127, 1024, 128))),
+    ],
+)
+def test_few_lengths_of_prompts_may_be_shared(capacity, expected):
+    assert by_length.shared_lengths(capacity) == expected
 
 
 def test_rows_of_a_prompt_stay_together_where_sharing_it_saves_work():
@@ -111,10 +125,11 @@ def test_rows_of_a_prompt_stay_together_where_sharing_it_saves_work():
     "other",
     [
         {"group_size": 1},  # not asked for
+        {"shared_lengths": ()},
         {"ways": 4},  # a device would have half a group
         {"rows_b": np.array([3, 7, 0, 2, 5, 6]), "num_pieces": 1},  # 1 and 4 are not meant
         {"rows_b": np.array([1, 2, 5, 6]), "num_pieces": 1},
-        {"prompts": (7,) * 8},  # shorter than a step
+        {"prompts": (7,) * 8},  # shorter than the shortest
         {"prompts": (9,) * 8, "tails": (9, 90) * 4, "lengths": (24, 100)},  # a tenth is not saved
     ],
 )

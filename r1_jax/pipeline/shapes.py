@@ -1,0 +1,57 @@
+"""The shapes of RL's programs: which are compiled, and that no others ever are.
+
+A run compiles a program when it first calls it, so the shorter pieces of scoring and update, and
+evaluation where it draws another number of samples, may come later than the first step.
+"""
+
+from typing import NamedTuple
+
+from r1_jax.pipeline import experiment
+from r1_jax.training import by_length
+
+
+class Shapes(NamedTuple):
+    """All that shapes depend on; text says it in a line."""
+
+    num_prompts: int  # of a call of the sampler
+    prompt: int  # tokens, its capacity
+    response: int  # tokens, a completion's capacity
+    num_samples: tuple[int, ...]  # completions a prompt: of training, then of evaluation
+    num_slots: tuple[int, ...]  # that decode together, likewise
+    num_rows: int  # of a piece
+    lengths: tuple[int, ...]  # tokens, the ones a piece may have
+    shared: tuple[int, ...]  # tokens, the ones its groups may share of their prompts, if they do
+
+    def __str__(self) -> str:
+        samplers = ", ".join(
+            f"{samples} completions each in {slots} slots"
+            for samples, slots in zip(self.num_samples, self.num_slots, strict=True)
+        )
+        return (
+            f"{self.num_prompts} prompts of {self.prompt} tokens, {samplers}, {self.response} "
+            f"tokens a completion; scoring and update in pieces of {self.num_rows} rows x "
+            f"{', '.join(map(str, self.lengths))} tokens, of prompts none or "
+            f"{', '.join(map(str, self.shared))} shared in a group"
+        )
+
+
+def of(config: experiment.ExperimentConfig) -> Shapes:
+    """The shapes of a run of `config`."""
+    cfg = config.grpo
+    num_samples = tuple(dict.fromkeys((cfg.group_size, config.eval.num_samples)))
+    num_rows = cfg.prompts_per_rollout * cfg.group_size
+    return Shapes(
+        num_prompts=cfg.prompts_per_rollout,
+        prompt=cfg.max_prompt,
+        response=cfg.max_response,
+        num_samples=num_samples,
+        num_slots=tuple(_slots(config, samples) for samples in num_samples),
+        num_rows=num_rows // (cfg.num_minibatches * cfg.num_microbatches),
+        lengths=by_length.lengths(cfg.max_prompt + cfg.max_response),
+        shared=by_length.shared_lengths(cfg.max_prompt),
+    )
+
+
+def _slots(config: experiment.ExperimentConfig, num_samples: int) -> int:
+    num_requests = config.grpo.prompts_per_rollout * num_samples
+    return min(config.sampling.num_slots or num_requests, num_requests)
