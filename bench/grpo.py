@@ -1,6 +1,6 @@
 """Our side of the whole GRPO step: a JSON line a step, then one on all of them.
 
-    python -m bench.grpo S|M [--steps=5] [--microbatches=8]
+    python -m bench.grpo S|M [--steps=5] [--microbatches=8] [--twice=rows|length|layers]
 
 It is `training.grpo.train` with the programs of `pipeline.assemble`, as a run has them: sample,
 decode, reward, reference log-probs, one AdamW update. Left out are what a run does between steps
@@ -139,5 +139,6 @@ def check(work: works.Work, row: dict) -> None:
 
 
 if __name__ == "__main__":
-    given = works.arguments(microbatches=8)
-    run(given.work, works.Turns("r1_jax", given.driven), given.steps, given.microbatches)
+    given = works.arguments(microbatches=8, twice="")
+    asked = works.doubled(given.work)[given.twice] if given.twice else given.work
+    run(asked, works.Turns("r1_jax", given.driven), given.steps, given.microbatches)

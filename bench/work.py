@@ -61,6 +61,19 @@ WORK = {
 }
 
 
+def doubled(work: Work) -> dict[str, Work]:
+    """Name -> work with twice of it."""
+    twice = {
+        "rows": {"num_prompts": 2 * work.num_prompts},
+        "length": {
+            "prompt_length": 2 * work.prompt_length,
+            "response_length": 2 * work.response_length,
+        },
+        "layers": {"num_layers": 2 * work.num_layers},
+    }
+    return {name: dataclasses.replace(work, **changes) for name, changes in twice.items()}
+
+
 def prompts(work: Work, num: int) -> np.ndarray:
     """int32 [num, prompt_length]: ids drawn evenly from the vocabulary, the same for everybody."""
     return np.random.default_rng(7).integers(
@@ -93,10 +106,11 @@ def reward(completion: str) -> float:
     return sum(int(word[-1]) % 2 == 0 for word in words) / max(len(words), 1)
 
 
-def peak_bytes() -> int:
-    """The most memory this process has had resident (VmHWM of /proc/self/status)."""
+def resident_bytes(name: str) -> int:
+    """Memory of this process: what it has resident (VmRSS of /proc/self/status), or the most it
+    has had (VmHWM)."""
     with open("/proc/self/status") as status:
-        (line,) = (line for line in status if line.startswith("VmHWM:"))
+        (line,) = (line for line in status if line.startswith(f"{name}:"))
     return 1024 * int(line.split()[1])
 
 
@@ -142,6 +156,7 @@ class Turns:
             self.start_seconds = age_seconds()
         self.tokens = int(tokens)
         last = {"seconds": self.seconds[-1], "cpu_seconds": self.cpu_seconds[-1]}
+        last["resident_bytes"] = resident_bytes("VmRSS")
         self._write({"step": len(self.seconds) - 1, **last, **facts})
 
     @contextlib.contextmanager
@@ -163,7 +178,7 @@ class Turns:
                 "median_seconds": statistics.median(timed) if timed else None,
                 "tokens": self.tokens,
                 "start_seconds": self.start_seconds,
-                "peak_bytes": peak_bytes(),
+                "peak_bytes": resident_bytes("VmHWM"),
                 **facts,
             }
         )

@@ -13,10 +13,10 @@ import jax
 import numpy as np
 import pytest
 
-from bench import compare, grpo, machine, rollout, table
+from bench import compare, grpo, learner, machine, rollout, scaling, table
 from bench import work as works
 from r1_jax.core import trees
-from r1_jax.models import transformer
+from r1_jax.models import flops, transformer
 
 ROOT = pathlib.Path(__file__).parents[2]
 TINY = dataclasses.replace(works.WORK["tiny"], num_layers=1, vocab_size=16, embed_dim=16)
@@ -231,3 +231,29 @@ def test_every_entrant_is_a_script_and_every_peer_is_pinned():
 def test_the_machine_is_read():
     found = machine.read(size=64, num_bytes=2**16)
     assert found["cores"] >= 1 and found["matmul_gflops"] > 0 and found["copy_gb_s"] > 0
+
+
+def test_growth_of_seconds_is_held_against_that_of_flops():
+    work = works.WORK["tiny"]
+    variants = {"": work} | works.doubled(work)
+    found = {
+        name: [{key: scaling.step_flops(of) * 1e-9 for key in ("seconds", "cpu_seconds", *PHASES)}]
+        for name, of in variants.items()
+    }
+    rows = scaling.summary("tiny", found)
+    assert [row["twice"] for row in rows] == ["rows", "length", "layers"]
+    assert [row["over_flops"] for row in rows] == pytest.approx([1, 1, 1])
+    assert rows[0]["flops"] == pytest.approx(2)
+    assert rows[1]["flops"] > 2 > rows[2]["flops"] > 1.5  # of pairs; the head has no layers
+    found["rows"][0]["seconds"] *= 1.2
+    assert scaling.summary("tiny", found)[0]["over_flops"] == pytest.approx(1.2)
+
+
+PHASES = scaling.PHASES
+
+
+def test_the_learner_s_products_are_all_that_weights_cost():
+    model = grpo.config(works.WORK["S"]).model
+    shapes = learner.products(model, num_positions=1000, num_scored=300)
+    total = sum(2.0 * m * k * n * times for m, k, n, times in shapes)
+    assert total == pytest.approx(flops.of(model).forward(1000, 300, 0))
