@@ -105,7 +105,7 @@ def run(
             if step <= num_steps:
                 turns.begin()
 
-        def save(state, reference) -> None:
+        def save(state, reference, behind) -> None:
             jax.block_until_ready(state)
             row = rows[-1]
             check(work, row)

@@ -1,11 +1,12 @@
 """One process of tests/test_resume.py: runs R1-Zero, and may kill itself inside a phase.
 
-    python -m tests.resume_child WORKDIR SHARED [PHASE STEP [grpo|ppo [SIGKILL|SIGTERM]]]
+    python -m tests.resume_child WORKDIR SHARED [PHASE STEP [grpo|ppo|off [SIGKILL|SIGTERM]]]
 
 SHARED holds the tokenizer, the problems and the compilation cache. PHASE is rollout, score, update,
 eval or save; the process sends itself SIGKILL, or the signal named, while that phase of STEP is
 under way: after the device program was dispatched and before anybody has seen its result, or
-between two writes of a checkpoint. With the word ppo, a critic takes the groups' place.
+between two writes of a checkpoint. With the word ppo, a critic takes the groups' place; with off,
+rollouts are drawn one step ahead.
 """
 
 import os
@@ -48,9 +49,12 @@ PPO = {
 }  # fmt: skip
 
 
+OFF = {"grpo": CONFIG["grpo"] | {"one_step_off": True}}
+
+
 def config(shared: str, loop: str = "grpo") -> experiment.ExperimentConfig:
     """The run's configuration; its tokenizer and problems lie in `shared`."""
-    mapping = CONFIG | (PPO if loop == "ppo" else {})
+    mapping = CONFIG | {"grpo": {}, "ppo": PPO, "off": OFF}[loop]
     mapping = build.merge(mapping, "task.data_dir", f"{shared}/data")
     mapping = build.merge(mapping, "tokenizer.path", f"{shared}/t.model")
     return build.build(experiment.ExperimentConfig, mapping)

@@ -152,6 +152,26 @@ def test_a_run_told_to_end_in_any_phase_saves_and_goes_on_to_the_bit(whole, shar
     assert _result(workdir) == _result(whole)
 
 
+# --- one step off -------------------------------------------------------------------------------
+
+
+@pytest.mark.kill
+def test_rollouts_drawn_ahead_are_drawn_again_to_the_bit_after_a_kill_and_a_signal(shared):
+    whole = shared / "whole_off"
+    done = _start(whole, shared, "", 0, "off")
+    assert done.returncode == 0, done.stderr
+    assert [row["policy/lag"] for row in _result(whole)[0]] == [0, 2, 2, 2, 2, 2]
+    assert max(row["gap/sampler_learner_max"] for row in _result(whole)[0]) <= 1e-4
+    assert _compilations(whole)[1:] == [0] * 5
+    workdir = shared / "off_killed"
+    killed = _start(workdir, shared, "rollout", 6, "off")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    told = _start(workdir, shared, "score", 8, "off", "SIGTERM")
+    assert told.returncode == interrupt.EXIT_CODE, told.stderr
+    assert _start(workdir, shared, "", 0, "off").stdout == "done\n"
+    assert _result(workdir) == _result(whole)
+
+
 # --- with a critic ------------------------------------------------------------------------------
 
 

@@ -259,7 +259,7 @@ def run(
         done.calls.append(("log", step))
         done.rows.append({"step": step, "num_samples": len(samples), **row})
 
-    def save(state, reference):
+    def save(state, reference, behind):
         done.calls.append(("save", int(state.step)))
         done.tables.append(np.asarray(state.params["table"]))
         done.references.append(None if reference is None else np.asarray(reference["table"]))

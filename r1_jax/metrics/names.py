@@ -16,9 +16,10 @@ ROW = {
     "entropy": "nats per token",
     "clip/share": "share of tokens at which the ratio was clipped",
     "gap/sampler_learner_max": "nats: largest |log p sampler - log p learner| of one token of the "
-    "first minibatch, the one whose update still starts from the weights that sampled",
+    "first minibatch, the one whose update still starts from the weights that sampled; with "
+    "grpo.one_step_off of the whole rollout, by those weights",
     "groups/zero_spread_share": "share of groups whose rewards are all equal",
-    "seconds/rollout": "wall seconds",
+    "seconds/rollout": "wall seconds; with grpo.one_step_off those of the rollout drawn ahead",
     "seconds/score": "wall seconds",
     "seconds/update": "wall seconds",
     "tokens/rollout": "tokens generated in this step",
@@ -26,6 +27,7 @@ ROW = {
 
 # Beside those, in rows of runs that kept accounts: older runs are read without them.
 ACCOUNTS = {
+    "policy/lag": "updates between the policy that sampled and the one that began to learn from it",
     "compilations": "programs compiled, or loaded from the persistent cache, since the last row",
     "compilations/loaded": "of those, the ones that were loaded",
     "tokens/sequences": "tokens of the rollout's sequences, prompts included: what is learnt from",

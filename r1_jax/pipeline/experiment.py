@@ -150,6 +150,11 @@ class ExperimentConfig:
                 f"grpo.advantage={self.grpo.advantage!r} would change nothing: with ppo, "
                 "advantages come from its critic; leave one of the two out"
             )
+        if self.ppo is not None and self.grpo.one_step_off:
+            raise ValueError(
+                "grpo.one_step_off=True beside ppo: its critic would learn the older policy's "
+                "returns, and nothing corrects them; leave one of the two out"
+            )
         if self.lora is not None and self.ppo is not None:
             raise ValueError("ppo trains a critic whole, lora none; leave one of the two out")
         grpo = self.grpo

@@ -35,8 +35,10 @@ def _differ(path: os.PathLike[str], found: dict[str, Any], config: experiment.Ex
     wanted = json.loads(json.dumps(build.to_dict(config)))
     if found != wanted:
         old, new = _flat(found), _flat(wanted)
-        names = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
-        if not names:  # a switch younger than the run, and off: None
+        younger_and_off = {k for k in new.keys() - old.keys() if new[k] is None or new[k] is False}
+        both = (old.keys() | new.keys()) - younger_and_off
+        names = sorted(k for k in both if old.get(k) != new.get(k))
+        if not names:
             return
         shown = ", ".join(f"{k}={old.get(k)} there, {new.get(k)} now" for k in names[:3])
         raise ValueError(

@@ -63,7 +63,8 @@ def lower_rl(config: experiment.ExperimentConfig, mesh, num_steps: int) -> dict[
     generate = traced.make_generate(
         config, config.grpo.group_size, keep_routing=config.replays_routing, **shapeless
     )
-    reference = abstract.bytes_per_chip(trained) if config.grpo.kl_coef else 0.0
+    copies = bool(config.grpo.kl_coef) + config.grpo.one_step_off  # reference; what samples next
+    kept = copies * abstract.bytes_per_chip(trained)
     held, of_params = abstract.bytes_per_chip((state, frozen)), abstract.bytes_per_chip(params)
     batch, order = abstract.policy_batch(config, mesh)
     rows = abstract.scored_rows(config, mesh)
@@ -72,25 +73,26 @@ def lower_rl(config: experiment.ExperimentConfig, mesh, num_steps: int) -> dict[
     phases: dict[str, tuple[Callable[[], Any], float]] = {
         "relayout": (
             lambda: relayout.jitted(config.model, params, config.sampling.weights).lower(params),
-            held - of_params + reference,
+            held - of_params + kept,
         ),
         "generate": (
             lambda: generate.lower(
                 sampled, abstract.prompts(config, mesh), abstract.key(), step, limit
             ),
-            held + reference,
+            held + kept,
         ),
     }
     if config.grpo.kl_coef:
-        own = abstract.bytes_per_chip(state)  # what is frozen is among the arguments
+        # what is frozen is among the arguments, and so is the reference
+        own = abstract.bytes_per_chip(state) + kept - abstract.bytes_per_chip(trained)
         phases["reference scoring"] = lambda: loop.logps.lower(params, rows), own
     if config.grpo.importance_cap:
-        beside = held - of_params + reference
+        beside = held - of_params + kept
         replayed = rows._replace(chosen_BTLX=batch.chosen_BTLX)
         phases["policy scoring"] = lambda: loop.logps.lower(params, replayed), beside
-    phases["update"] = lambda: loop.update.lower(state, batch, order, frozen), reference
-    saved = abstract.bytes_of(state) + (abstract.bytes_of(trained) if reference else 0)
-    return {"phases": phases, "resident": held + reference, "saved": saved}
+    phases["update"] = lambda: loop.update.lower(state, batch, order, frozen), kept
+    saved = abstract.bytes_of(state) + copies * abstract.bytes_of(trained)
+    return {"phases": phases, "resident": held + kept, "saved": saved}
 
 
 def lower_supervised(

@@ -43,6 +43,8 @@ def restore(
     like = {"state": stage.state}
     if config.keeps_reference:
         like["reference"] = stage.state.params
+    if config.grpo.one_step_off:
+        like["behind"] = stage.state.params
     with folders.checkpoints(pathlib.Path(run), config, read_only=True) as checkpoints:
         step = checkpoints.latest_step() if step is None else step
         if step is None:

@@ -84,13 +84,14 @@ def _run(config, workdir, equipped, stage, checkpoints, counter, peak) -> bool:
     }
     shared = "give all hosts one --workdir, or one checkpoint.directory, that they share"
     hosts.same(f"checkpoints in {workdir}", checkpoints.steps(), shared)
-    latest = None
-    if found := checkpoints.restore_newest(_arrays(config, state, reference)):
+    latest = behind = None
+    if found := checkpoints.restore_newest(_arrays(config, state, reference, state.params)):
         latest, arrays, host = found
         hosts.same(f"newest sound checkpoint in {workdir}", latest, shared)
         folders.same_source(checkpoints.path(latest), host, config, stage.tokens)
         adapters.same_base(checkpoints.path(latest), host, stage.frozen, stage.parents)
         state, reference = arrays["state"], arrays.get("reference", reference)
+        behind = arrays.get("behind")
         prompts.restore(host["batches"])
         logging.info("going on from step %d in %s", latest, workdir)
     first_step = int(state.step)
@@ -123,7 +124,7 @@ def _run(config, workdir, equipped, stage, checkpoints, counter, peak) -> bool:
     root = keys.root(seed)
     saved = set(checkpoints.steps())
     # What stood when the last updates were done: an interrupted run saves this and nothing later.
-    whole = {"arrays": _arrays(config, state, reference), "batches": prompts.state()}
+    whole = {"arrays": _arrays(config, state, reference, behind), "batches": prompts.state()}
 
     def graded(*args):
         interruption.leave_if_asked()
@@ -144,7 +145,11 @@ def _run(config, workdir, equipped, stage, checkpoints, counter, peak) -> bool:
         )
     held_out = evaluator(config, task, sample, scorer, to_batch)
 
+    drawn_from = prompts.state()  # the place of the rollout drawn last
+
     def next_prompts():
+        nonlocal drawn_from
+        drawn_from = prompts.state()
         problems = next(prompts)
         return problems, to_batch(problems)
 
@@ -191,6 +196,7 @@ def _run(config, workdir, equipped, stage, checkpoints, counter, peak) -> bool:
 
         def log_row(step: int, row: dict[str, Any], samples: list[dict[str, Any]]):
             row.setdefault("kl/reference", None)  # nothing to measure against when kl_coef is 0
+            row.setdefault("seconds/rollout", 0.0)  # the last one was drawn a step ahead
             row["compilations"], row["compilations/loaded"] = counter.lap(), counter.loaded()
             row |= accounts.speeds(config, row, peak)
             log.row(step, row)
@@ -232,9 +238,11 @@ def _run(config, workdir, equipped, stage, checkpoints, counter, peak) -> bool:
                 if doubt := hacking.warning(*logged):
                     bar.note(f"step {step}: {doubt}")
 
-        def save(state, reference):
-            whole.update(arrays=_arrays(config, state, reference), batches=prompts.state())
+        def save(state, reference, behind):
             step, every = int(state.step), config.checkpoint.every
+            is_ahead = cfg.one_step_off and step < cfg.num_steps  # to be drawn again by `behind`
+            whole["arrays"] = _arrays(config, state, reference, behind)
+            whole["batches"] = drawn_from if is_ahead else prompts.state()
             crossed = every and step // every > (step - cfg.updates_per_rollout) // every
             if crossed or step >= cfg.num_steps:
                 write_checkpoint(step)
@@ -275,6 +283,7 @@ def _run(config, workdir, equipped, stage, checkpoints, counter, peak) -> bool:
                 seed=seed,
                 clock=clock,
                 make_batch=make_batch,
+                behind=behind,
             )
         except interrupt.Interrupted:
             raise interrupt.Interrupted(save_interrupted()) from None
@@ -283,9 +292,10 @@ def _run(config, workdir, equipped, stage, checkpoints, counter, peak) -> bool:
     return True
 
 
-def _arrays(config, state, reference) -> dict[str, Any]:
+def _arrays(config, state, reference, behind) -> dict[str, Any]:
     """What a checkpoint holds."""
-    return {"state": state} | ({"reference": reference} if config.keeps_reference else {})
+    held = {"state": state} | ({"reference": reference} if config.keeps_reference else {})
+    return held | ({"behind": behind} if config.grpo.one_step_off else {})
 
 
 def render(

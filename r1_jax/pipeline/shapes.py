@@ -27,11 +27,11 @@ class Shapes(NamedTuple):
             f"{samples} completions each in {slots} slots"
             for samples, slots in zip(self.num_samples, self.num_slots, strict=True)
         )
+        shared = ", ".join(map(str, ("none", *self.shared)))
         return (
             f"{self.num_prompts} prompts of {self.prompt} tokens, {samplers}, {self.response} "
             f"tokens a completion; scoring and update in pieces of {self.num_rows} rows x "
-            f"{', '.join(map(str, self.lengths))} tokens, of prompts none or "
-            f"{', '.join(map(str, self.shared))} shared in a group"
+            f"{', '.join(map(str, self.lengths))} tokens, of a group's prompt {shared} shared"
         )
 
 

@@ -105,10 +105,14 @@ def importance_weight(
 ) -> jax.Array:
     """min(old policy / behavior policy, cap) per token [B, T], a constant factor for the loss.
 
-    old: nats that the learner gives for the weights that sampled. behavior: nats that the sampler
-    recorded. The same weights through two programs, which differ by rounding or by a filter such
-    as top-p; truncated importance sampling of Yao et al., "On the Rollout-Training Mismatch in
-    Modern RL Systems" (2025). ValueError unless cap >= 1.
+    old: nats that the learner gives before the update. behavior: nats that the sampler recorded.
+    They are of the same weights through two programs, which differ by rounding or by a filter such
+    as top-p (truncated importance sampling of Yao et al., "On the Rollout-Training Mismatch in
+    Modern RL Systems", 2025), or those that sampled are older. With the clipped ratio policy / old
+    policy this is then the decoupled objective of Hilton et al. (arXiv:2110.00641), which AReaL
+    (arXiv:2505.24298) takes for stale rollouts; its code leaves tokens above the cap out, here they
+    are held at it. A token is corrected given those before it, not for how likely those have
+    become. ValueError unless cap >= 1.
     """
     if not cap >= 1.0:
         raise ValueError(f"cap={cap} must be at least 1, or tokens that agree are scaled too")

@@ -5,9 +5,11 @@ function of (seed, purpose, step), so a resume needs only the arrays and the dat
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from r1_jax.core import keys, types
 from r1_jax.metrics import clock as metrics_clock
@@ -22,7 +24,7 @@ class GapError(RuntimeError):
 class Programs(NamedTuple):
     """The jitted functions of the loop, compiled once each."""
 
-    generate: Callable[..., types.Rollouts]  # (params, PromptBatch, key, step, limit)
+    generate: Callable[..., types.Rollouts]  # (params, PromptBatch, key, policy_step, limit)
     logps: Callable[[Any, types.Rollouts], jax.Array]  # (params, rollouts) -> logps_BT
     reference_logps: Callable[[Any, types.Rollouts], jax.Array]  # the same, of the reference
     update: Callable[..., tuple[train_state.TrainState, dict[str, jax.Array]]]
@@ -38,7 +40,7 @@ class Hooks(NamedTuple):
     ]  # starts; () waits
     log: Callable[[int, dict[str, Any], list[dict[str, Any]]], None]
     evaluate: Callable[[Any, int], None]
-    save: Callable[[Any, Any], None]  # (state, reference)
+    save: Callable[[Any, Any, Any], None]  # (state, reference, behind), as `train` takes them
 
 
 class Learning(NamedTuple):
@@ -68,23 +70,31 @@ def train(
     seed: int,
     clock: metrics_clock.Clock,
     make_batch: Callable[..., Learning] = group_batch,
+    behind: Any = None,
 ) -> train_state.TrainState:
     """Runs updates state.step..num_steps and returns the last state.
 
     reference: parameters of the reference policy, None when kl_coef is 0. make_batch: PPO's is
-    ppo.make_batch, beside a state and an update of its own. Raises GapError when the
-    sampler-learner gap leaves gap_bound.
+    ppo.make_batch, beside a state and an update of its own. behind: with one_step_off, those that
+    sample for the first step, config.lag updates old, as they were saved; None: the state's own.
+    Raises GapError when the sampler-learner gap leaves gap_bound.
     """
     root = keys.root(seed)
     step = int(state.step)
     if reference is not None and config.reference_every:
         programs.mix(reference, state.params)  # compiled now: no later step waits for it
+    draw = partial(rollout.draw, config, programs, hooks, root=root, clock=clock)
+    ahead = None
     while step < config.num_steps:
         hooks.evaluate(state.params, step)
         limit = config.response_limit(step)
-        rollouts, scored = rollout.sample_and_score(
-            config, state, programs, hooks, root=root, step=step, limit=limit, clock=clock
-        )
+        sampler = (state.params, step) if behind is None else (behind, step - config.lag)
+        again = partial(draw, *sampler, step=step)
+        drawn = ahead or again()
+        rollouts, scored = rollout.score(config, drawn, again, hooks, step=step)
+        following = step + config.lag
+        is_more = step < following < config.num_steps
+        ahead = draw(state.params, step, step=following) if is_more else None  # the host grades
         with clock.phase("reference"):
             reference_logps = old_logps = None
             if reference is not None:
@@ -96,17 +106,28 @@ def train(
             )
             jax.block_until_ready((reference_logps, old_logps))  # or the update's clock counts it
         with clock.phase("update"):
+            if config.lag:  # the update takes what drew `ahead`; a resume will draw it again
+                jax.tree.map(lambda x: x.delete(), behind)
+                behind = jax.tree.map(jnp.copy, state.params)
             state, row = rollout.learn(
-                config, state, programs.update, batch, finished.samples, root=root, step=step
+                config,
+                state,
+                programs.update,
+                batch,
+                finished.samples,
+                root=root,
+                step=step,
+                gap_B=drawn.gap_B,
             )
         row |= facts | finished.facts | clock.lap()
+        row["policy/lag"] = step - int(rollouts.policy_step)
         hooks.log(step, row, finished.samples)
         check_gap(config, step, row["gap/sampler_learner_max"])
         before, step = step, int(state.step)
         every = config.reference_every
         if reference is not None and every and step // every > before // every:
             reference = programs.mix(reference, state.params)
-        hooks.save(state, reference)
+        hooks.save(state, reference, behind)
     hooks.evaluate(state.params, step)
     return state
 

@@ -114,7 +114,8 @@ class PolicyLossConfig:
     arXiv:2507.18071). `aggregation`: 1/B sum_i 1/|o_i| sum_t (sequence_mean, Eq. 3),
     sum_it / sum_i |o_i| (token_mean, DAPO), 1/B sum_i 1/max_length sum_t (constant_length, Dr.
     GRPO). `kl_place`: in the loss (R1) or subtracted from the reward. `importance_cap`: each
-    token's loss times min(pi_old / pi_behavior, cap), pi_old being the learner's own; 0 is off.
+    token's loss times min(pi_old / pi_behavior, cap), pi_old being the learner's own; 0 is off, and
+    then the ratio itself is taken against pi_behavior.
     """
 
     clip_low: float = 10.0

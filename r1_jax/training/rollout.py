@@ -1,7 +1,7 @@
-"""A rollout's way: sample, score, resample, shape, group, cut; then its updates and its row."""
+"""A rollout's way: draw, score, resample, shape, group, cut; then its updates and its row."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from r1_jax.core import keys, masked, types
-from r1_jax.rl import advantages, overlong
+from r1_jax.rl import advantages, diagnostics, overlong
 from r1_jax.sharding import place
 from r1_jax.training import losses, switches
 
@@ -29,27 +29,53 @@ class Scored(NamedTuple):
     samples: list[dict[str, Any]]  # one row a completion, for samples/
 
 
-def sample_and_score(config, state, programs, hooks, *, root, step, limit, clock):
-    """(Rollouts, function that waits for Scored), groups without spread resampled.
+class Drawn(NamedTuple):
+    """Completions on the host that nobody has graded yet."""
+
+    prompts: list[Any]
+    rollouts: types.Rollouts
+    gap_B: np.ndarray | None  # nats, where they are older than what will learn from them
+
+
+def draw(config, programs, hooks, params, policy_step, *, root, step, clock, attempt=0) -> Drawn:
+    """Completions for the updates from `step` on, by `params`, which have seen policy_step."""
+    prompts, batch = hooks.next_prompts()
+    with clock.phase("rollout"):
+        key = keys.at(root, "sample", step, attempt)
+        limit = config.response_limit(step)
+        rollouts = place.to_host(programs.generate(params, batch, key, policy_step, limit))
+    if policy_step == step:
+        return Drawn(prompts, rollouts, None)  # the first update will see the gap
+    with clock.phase("gap"):
+        logps_BT = place.to_host(programs.logps(params, rollouts))
+        mask_BT = masked.completion_mask(
+            rollouts.prompt_length_B, rollouts.length_B, rollouts.tokens_BT.shape[1]
+        )
+        gap_B = diagnostics.gap_by_row(
+            jnp.asarray(logps_BT), jnp.asarray(rollouts.logps_BT), mask_BT
+        )
+    return Drawn(prompts, rollouts, np.asarray(gap_B))
+
+
+def score(config, first: Drawn, again: Callable[..., Drawn], hooks, *, step):
+    """(Rollouts, function that waits for Scored), groups without spread resampled by `again`.
 
     Without resampling, grading goes on while the caller keeps the device busy; with it the rewards
-    decide what is sampled next and are waited for here.
+    decide what is sampled next and are waited for here. again: (attempt=) -> other completions.
     """
-    drawn, scored, groups = [], [], []
-    for attempt in range(config.resample + 1):
-        prompts, batch = hooks.next_prompts()
-        with clock.phase("rollout"):
-            key = keys.at(root, "sample", step, attempt)
-            rollouts = programs.generate(state.params, batch, key, step, limit)
-            rollouts = place.to_host(rollouts)
-        wait = hooks.score(prompts, rollouts, step)
-        if not config.resample:
-            return rollouts, wait
-        drawn.append(rollouts)
-        scored.append(wait())
-        groups.append(_has_spread(config, rollouts, scored[-1].scores, limit))
-        if sum(g.sum() for g in groups) >= config.prompts_per_rollout:
+    wait = hooks.score(first.prompts, first.rollouts, step)
+    if not config.resample:
+        return first.rollouts, wait
+    limit = config.response_limit(step)
+    drawn, scored = [first.rollouts], [wait()]
+    groups = [_has_spread(config, drawn[0], scored[0].scores, limit)]
+    while sum(g.sum() for g in groups) < config.prompts_per_rollout:
+        if len(drawn) > config.resample:
             break
+        more = again(attempt=len(drawn))
+        drawn.append(more.rollouts)
+        scored.append(hooks.score(more.prompts, more.rollouts, step)())
+        groups.append(_has_spread(config, more.rollouts, scored[-1].scores, limit))
     has_spread = np.concatenate(groups)
     # Groups with spread first, in the order drawn; then the others, until the batch is full.
     chosen = np.argsort(~has_spread, kind="stable")[: config.prompts_per_rollout]
@@ -177,12 +203,21 @@ def minibatches(
 
 
 def learn(
-    config: switches.GRPOConfig, state, update, batch, samples: list[dict[str, Any]], *, root, step
+    config: switches.GRPOConfig,
+    state,
+    update,
+    batch,
+    samples: list[dict[str, Any]],
+    *,
+    root,
+    step,
+    gap_B: np.ndarray | None = None,
 ) -> tuple[Any, dict[str, Any]]:
     """All updates on one rollout: (the state after them, their row of the log).
 
-    The row holds means over the updates, but of ratio/max the largest, and the gap of the first
-    update, which alone sees the weights that sampled. Its completions' gaps go into `samples`.
+    The row holds means over the updates, but of ratio/max the largest, and as the gap gap_B's
+    largest or, without it, that of the first update, which alone sees the weights that sampled.
+    Completions' gaps go into `samples`.
     """
     metrics = []
     orders = minibatches(config, root, step, len(batch.include_B))
@@ -190,9 +225,11 @@ def learn(
         state, of_update = update(state, batch, order)
         metrics.append(of_update)
     metrics = [place.to_host(of_update) for of_update in metrics]
-    for i, gap in zip(orders[0], metrics[0]["rows"]["gap"], strict=True):
+    measured = zip(orders[0], metrics[0]["rows"]["gap"], strict=True)
+    for i, gap in measured if gap_B is None else enumerate(gap_B):
         samples[i]["gap"] = float(gap)
     names = metrics[0].keys() - {"rows", "gap"}
     row = {name: np.mean([m[name] for m in metrics]) for name in sorted(names)}
     row["ratio/max"] = max(m["ratio/max"] for m in metrics)
-    return state, row | {"gap/sampler_learner_max": float(metrics[0]["gap"])}
+    gap = metrics[0]["gap"] if gap_B is None else np.max(gap_B)
+    return state, row | {"gap/sampler_learner_max": float(gap)}

@@ -27,6 +27,13 @@ class GRPOConfig(losses.PolicyLossConfig):
     alike sampler and learner may else choose one each, a gap of a tenth of a nat (docs/LOG.md). A
     reference and a critic choose for themselves. A selection bias is held during RL: V3 moves it in
     pre-training and ends with rate 0; what was done in R1's RL was not published.
+    one_step_off: a rollout is drawn while the one before it is graded, by the weights that are
+    about to learn from that one: graders slower than scoring no longer hold the device up. What is
+    learnt from is then one rollout's updates older than the policy. importance_cap corrects that
+    and must be set (objectives.importance_weight); the KL term is not weighted, nor is it in the
+    later updates on one rollout. It costs one more scoring, by the weights that sampled, for the
+    gap, and a copy of the trained parameters, which a checkpoint holds too: a resumed run draws
+    anew, to the bit, what was under way.
     """
 
     num_steps: int = 10_400
@@ -46,6 +53,7 @@ class GRPOConfig(losses.PolicyLossConfig):
     response_schedule: tuple[tuple[int, int], ...] = ()
     replay_routing: bool | None = None
     gap_bound: float = 0.05  # nats; a larger sampler-learner gap of any token stops the run
+    one_step_off: bool = False
 
     def __post_init__(self):
         super().__post_init__()
@@ -86,6 +94,8 @@ class GRPOConfig(losses.PolicyLossConfig):
             )
         if not 0 < self.reference_mix <= 1:
             raise ValueError(f"reference_mix={self.reference_mix} must lie in (0, 1]; 1 copies")
+        if self.one_step_off:
+            self._check_one_step_off()
         for step, tokens in self.response_schedule:
             if not 0 < tokens <= self.max_response or step < 0:
                 raise ValueError(
@@ -100,9 +110,31 @@ class GRPOConfig(losses.PolicyLossConfig):
                         "shortest response limit of this run"
                     )
 
+    def _check_one_step_off(self):
+        if not self.importance_cap:
+            raise ValueError(
+                "one_step_off=True and importance_cap=0 would learn from an older policy's samples "
+                "as if they were the policy's own; set importance_cap, for instance to 2"
+            )
+        if self.resample:
+            raise ValueError(
+                f"one_step_off=True and resample={self.resample}: rewards decide what is sampled "
+                "next, so nothing can be drawn before they are known; leave one of the two out"
+            )
+        if self.kl_coef and self.kl_place == "reward":
+            raise ValueError(
+                "one_step_off=True and kl_place='reward' would charge the policy for the older "
+                "one's distance from the reference; use kl_place='loss'"
+            )
+
     @property
     def updates_per_rollout(self) -> int:
         return self.num_minibatches * self.inner_epochs
+
+    @property
+    def lag(self) -> int:
+        """Updates between the policy that sampled a rollout and the one that begins to learn."""
+        return self.updates_per_rollout if self.one_step_off else 0
 
     def response_limit(self, step: int) -> int:
         """Tokens a completion may take at `step`: the schedule's last entry that has begun."""

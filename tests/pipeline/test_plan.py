@@ -73,6 +73,19 @@ def test_the_programs_are_the_runs_own_and_no_array_is_made():
     assert held < lowered["resident"] < 4 * held
 
 
+def test_what_samples_next_is_one_more_copy_in_memory_and_in_a_checkpoint():
+    config, mesh = _config(), meshes.make_mesh(fsdp=2, tensor=2, devices=jax.devices()[:4])
+    off = dataclasses.replace(config.grpo, one_step_off=True, importance_cap=2.0)
+    plain = plan.lower_rl(config, mesh, 16)
+    found = plan.lower_rl(dataclasses.replace(config, grpo=off), mesh, 16)
+    params = abstract.params(config, mesh)
+    per_chip = abstract.bytes_per_chip(params)
+    assert found["saved"] - plain["saved"] == pytest.approx(abstract.bytes_of(params))
+    assert found["resident"] - plain["resident"] == pytest.approx(per_chip)
+    for name, (_, beside) in plain["phases"].items():
+        assert found["phases"][name][1] - beside == pytest.approx(per_chip), name
+
+
 def test_of_adapters_the_state_is_small_and_their_base_stays_where_it_is():
     plain, config = _config(), _config(lora=lora.LoraConfig(rank=2))
     mesh = meshes.make_mesh(fsdp=2, tensor=2, devices=jax.devices()[:4])

@@ -36,7 +36,9 @@ def like(toy, **changes):
     config = toy.config(**changes)
     state = toy.add_critic(config, toy.setup(config, 8)).state
     held = {"state": state}
-    return held | {"reference": state.params} if config.keeps_reference else held
+    if config.keeps_reference:
+        held["reference"] = state.params
+    return held | ({"behind": state.params} if config.grpo.one_step_off else {})
 
 
 # --- what a run leaves --------------------------------------------------------------------------
@@ -291,6 +293,39 @@ def test_a_failed_save_stops_the_run(toy, tmp_path, monkeypatch):
     assert [row["step"] for row in rows(tmp_path)] == [0]
 
 
+OFF = {"grpo__one_step_off": True, "grpo__importance_cap": 2.0}
+
+
+def test_one_step_off_killed_and_started_again_is_the_uninterrupted_run(toy, tmp_path):
+    toy.run(tmp_path / "whole", **OFF)
+    assert [row["policy/lag"] for row in rows(tmp_path / "whole")] == [0, 2, 2, 2]
+    last = json.loads((tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert names.ROW.keys() <= last.keys() and last["seconds/rollout"] == 0  # nothing follows
+    for phase, at in (("generate", 2), ("update", 5)):
+        toy.before = kill_at(phase, at)
+        with pytest.raises(Killed):
+            toy.run(tmp_path / "cut", **OFF)
+    toy.before = lambda name, step: None
+    assert toy.run(tmp_path / "cut", **OFF)
+    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+    for name in ("samples/step_000004", "samples/step_000006"):
+        assert rows(tmp_path / "cut", name) == rows(tmp_path / "whole", name)
+    digests = [final_digest(tmp_path / n, like(toy, **OFF), step=8) for n in ("cut", "whole")]
+    assert digests[0] == digests[1]
+    assert not toy.run(tmp_path / "cut", **OFF)
+
+
+def test_a_run_older_than_a_switch_that_is_off_goes_on(toy, tmp_path):
+    toy.run(tmp_path, grpo__num_steps=2)
+    path = tmp_path / "config.json"
+    made_with = json.loads(path.read_text())
+    del made_with["grpo"]["one_step_off"]
+    path.write_text(json.dumps(made_with))
+    assert not toy.run(tmp_path, grpo__num_steps=2)
+    with pytest.raises(ValueError, match=r"grpo.one_step_off=None there, True now"):
+        toy.run(tmp_path, grpo__num_steps=2, **OFF)
+
+
 # --- with a critic ------------------------------------------------------------------------------
 
 PPO = {"ppo": {"learning_rate": 0.1, "gae_lambda": 0.9}}
@@ -332,6 +367,11 @@ def test_ppo_is_another_run_than_grpo_and_logs_its_critic(toy, tmp_path):
 def test_an_advantage_of_groups_is_refused_beside_a_critic(toy):
     with pytest.raises(ValueError, match=r"grpo.advantage='mean_only' would change nothing"):
         toy.config(grpo__advantage="mean_only", **PPO)
+
+
+def test_a_rollout_drawn_ahead_is_refused_beside_a_critic(toy):
+    with pytest.raises(ValueError, match=r"grpo.one_step_off=True beside ppo"):
+        toy.config(**OFF, **PPO)
 
 
 # --- refusals -----------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ def test_every_shape_of_a_run_is_told_in_one_line():
     assert str(shapes.of(CONFIG)) == (
         "4 prompts of 24 tokens, 4 completions each in 12 slots, 2 completions each in 8 slots, "
         "176 tokens a completion; scoring and update in pieces of 4 rows x 65, 97, 129, 161, 200 "
-        "tokens, of prompts none or 7, 15, 23 shared in a group"
+        "tokens, of a group's prompt none, 7, 15, 23 shared"
     )
 
 

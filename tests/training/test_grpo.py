@@ -1,8 +1,12 @@
 """The loop: what it calls, in which order, with what; and that it learns."""
 
+import dataclasses
+
+import jax
 import numpy as np
 import pytest
 
+from r1_jax.core import masked
 from r1_jax.training import grpo
 from tests import tiny
 
@@ -134,6 +138,71 @@ def test_the_sampler_is_given_the_schedule_s_limit():
 def test_a_schedule_that_starts_later_begins_with_the_capacity():
     config = change(response_schedule=((4, 3),))
     assert [config.response_limit(step) for step in (0, 3, 4, 100)] == [6, 6, 3, 3]
+
+
+# --- one step off -------------------------------------------------------------------------------
+
+OFF = change(num_steps=6, one_step_off=True, importance_cap=1.5)
+
+
+def test_the_next_rollout_is_drawn_while_this_one_is_graded():
+    ahead = ["next_prompts", "generate", "logps"]  # with the gap of what it drew
+    learn = ["logps", "logps", "scored", "update", "update", "log", "save"]
+    assert tiny.run(OFF).names() == [
+        "evaluate", "next_prompts", "generate", "score", *ahead, *learn,
+        "evaluate", "score", *ahead, *learn,
+        "evaluate", "score", *learn,  # nothing follows
+        "evaluate",
+    ]  # fmt: skip
+
+
+def test_what_is_learnt_from_was_drawn_by_the_policy_one_rollout_older(monkeypatch):
+    drawn_by, learnt = [], []
+    generate, jitted_update = tiny.generate, tiny.jitted_update
+
+    def sample(params, *args, **kwargs):
+        drawn_by.append(np.asarray(params["table"]))
+        return generate(params, *args, **kwargs)
+
+    def seen(*args):
+        update = jitted_update(*args)
+
+        def updated(state, batch, rows):
+            learnt.append((np.asarray(state.params["table"]), batch))
+            return update(state, batch, rows)
+
+        return updated
+
+    monkeypatch.setattr(tiny, "generate", sample)
+    monkeypatch.setattr(tiny, "jitted_update", seen)
+    run = tiny.run(OFF)
+    first = np.asarray(tiny.initial_table()["table"])
+    np.testing.assert_array_equal(drawn_by, [first, first, run.tables[0]])
+    assert [row["policy/lag"] for row in run.rows] == [0, 2, 2]
+    for (learner, batch), sampler in zip(learnt[::2], drawn_by, strict=True):
+        tokens_BT = np.asarray(batch.tokens_BT)
+        mask_BT = masked.completion_mask(batch.prompt_length_B, batch.length_B, 10)
+        for logps_BT, table in (
+            (batch.behavior_logps_BT, sampler),
+            (batch.old_logps_BT, learner),  # the correction's other side
+        ):
+            expected_BT = np.asarray(jax.nn.log_softmax(table))[tokens_BT]
+            np.testing.assert_allclose(logps_BT[mask_BT], expected_BT[mask_BT], atol=1e-5)
+    assert not np.allclose(learnt[-1][0], drawn_by[-1])
+
+
+def test_the_gap_of_an_older_rollout_is_that_of_the_weights_that_sampled():
+    run = tiny.run(OFF, learning_rate=20.0)
+    assert max(row["gap/sampler_learner_max"] for row in run.rows) < 1e-5
+    assert len({table[0] for table in run.tables}) == 3  # though the policy moved on
+    with pytest.raises(grpo.GapError, match=r"step 0: .* differ by 0.2 nats"):
+        tiny.run(OFF, error=0.2)
+
+
+def test_a_rollout_drawn_ahead_has_the_limit_of_its_own_step():
+    run = tiny.run(dataclasses.replace(OFF, response_schedule=((0, 2), (4, 5))))
+    assert [row["length/limit"] for row in run.rows] == [2, 2, 5]
+    assert [c[1:] for c in run.calls if c[0] == "generate"] == [(0, 2), (0, 2), (2, 5)]
 
 
 # --- learning -----------------------------------------------------------------------------------

@@ -73,7 +73,6 @@ def test_resampling_stops_at_its_limit_and_fills_up_with_flat_groups():
 def test_groups_with_their_scores_stay_together_when_they_are_chosen():
     config = change(resample=5, truncated="mask")
     batches = iter(range(0, 99, 4))
-    state = grpo.train_state.TrainState(jnp.int32(0), tiny.initial_table(), ())
     hooks = grpo.Hooks(
         lambda: ([], tiny.prompt_batch(next(batches), 4)),
         lambda problems, rollouts, step: tiny.score(problems, rollouts, step, _sparse),
@@ -82,9 +81,11 @@ def test_groups_with_their_scores_stay_together_when_they_are_chosen():
     programs = grpo.Programs(
         partial(tiny.generate, group_size=4, max_response=6), None, None, None, None
     )
-    rollouts, finish = rollout.sample_and_score(
-        config, state, programs, hooks, root=keys.root(0), step=0, limit=6, clock=Clock()
-    )
+    draw = partial(
+        rollout.draw, config, programs, hooks, tiny.initial_table(), 0,
+        root=keys.root(0), step=0, clock=Clock(),
+    )  # fmt: skip
+    rollouts, finish = rollout.score(config, draw(), draw, hooks, step=0)
     scored = finish()
     uid_PG = rollouts.uid_B.reshape(4, 4)
     assert (uid_PG == uid_PG[:, :1]).all() and len(set(uid_PG[:, 0])) == 4

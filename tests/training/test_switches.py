@@ -54,6 +54,7 @@ CHANGES = [  # (what else must be set for the switch to matter, the switch, its 
     ({"truncated": "soft_penalty"}, "overlong_buffer", 4),
     ({}, "entropy_coef", 0.1),
     ({}, "importance_cap", 1.01),
+    ({"importance_cap": 1.5}, "one_step_off", True),
     ({}, "resample", 1),
     ({}, "response_schedule", ((0, 6), (2, 3))),
     ({}, "max_response", 4),
@@ -134,6 +135,9 @@ def test_microbatches_bound_what_is_scored():
         ({"response_schedule": ((0, 7),)}, r"\(0, 7\): tokens must lie in 1..max_response=6"),
         ({"response_schedule": ((-1, 3),)}, "the step cannot be negative"),
         ({"truncated": "soft_penalty", "overlong_buffer": 9}, "overlong_buffer=9 .* in 1..6"),
+        ({"one_step_off": True}, "importance_cap=0 would learn .* set importance_cap"),
+        ({"one_step_off": True, "importance_cap": 2.0, "resample": 1}, "True and resample=1: "),
+        ({"one_step_off": True, "importance_cap": 2.0, "kl_place": "reward"}, "use kl_place='loss"),
         (
             {"truncated": "soft_penalty", "response_schedule": ((0, 1),)},
             "overlong_buffer=2 must lie in 1..1, the shortest",
