@@ -34,6 +34,15 @@ def of(x: jax.Array, shared: Sequence[int], kind: str) -> Bits:
     return Bits((jnp.round(number) if is_integer else number).astype(dtype), scale)
 
 
+def zeros(shape: Sequence[int], shared: Sequence[int], kind: str) -> Bits:
+    """Zeros as Bits of `kind`, one scale for all along the axes `shared`.
+
+    `of` zeros is the same, and the compiler would find that out entry by entry.
+    """
+    scale = [1 if axis in shared else size for axis, size in enumerate(shape)]
+    return Bits(jnp.zeros(shape, TYPES[kind]), jnp.zeros(scale, jnp.float32))
+
+
 def beside(number: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """(number in x's type, x), for their product.
 

@@ -62,15 +62,20 @@ def allocate(
     latent = config.latent
     heads = (1, latent.rank + latent.rope_dim) if latent else (config.num_kv_heads, config.head_dim)
 
+    def empty(shape, names):
+        if kind == "float":
+            zeros = jnp.zeros(shape, dtype)
+        else:
+            zeros = bits.zeros(shape, (names.index("head_dim"),), kind)
+        return tuple(_placed(zeros, names) for _ in range(num_layers))
+
     def layer_arrays(length):
-        shape = (num_rows, heads[0], length, heads[1])
-        return tuple(_kept(jnp.zeros(shape, dtype), NAMES, kind) for _ in range(num_layers))
+        return empty((num_rows, heads[0], length, heads[1]), NAMES)
 
     def key_arrays(length):
         if latent:
             return layer_arrays(length)
-        zeros = jnp.zeros((num_rows, heads[0], heads[1], length), dtype)
-        return tuple(_kept(zeros, KEY_NAMES, kind) for _ in range(num_layers))
+        return empty((num_rows, heads[0], heads[1], length), KEY_NAMES)
 
     none_B = jnp.zeros(num_rows, jnp.int32)
     return KVCache(
@@ -97,14 +102,15 @@ def from_prefill(
 
 
 def _each(stacked, order, names, kind) -> tuple[Cached, ...]:
-    """The layers of `stacked`, transposed."""
-    return tuple(_kept(layer.transpose(order), names, kind) for layer in stacked)
+    """The layers of `stacked` as the cache keeps them, transposed."""
+    layers = [layer.transpose(order) for layer in stacked]
+    if kind != "float":
+        layers = [bits.of(layer, (names.index("head_dim"),), kind) for layer in layers]
+    return tuple(_placed(layer, names) for layer in layers)
 
 
-def _kept(x: jax.Array, names: Sequence[str], kind: str) -> Cached:
-    """`x` as the cache keeps it, its axes placed by their `names`."""
-    kept = x if kind == "float" else bits.of(x, (names.index("head_dim"),), kind)
-    return jax.tree.map(lambda leaf: place.constrain(leaf, *names), kept)
+def _placed(x: Cached, names: Sequence[str]) -> Cached:
+    return jax.tree.map(lambda leaf: place.constrain(leaf, *names), x)
 
 
 def fill(
