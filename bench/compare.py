@@ -22,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bench import table, work
+from r1_jax.__main__ import LARGE_PAGES
 
 ROOT = pathlib.Path(__file__).parents[1]
 ENVIRONMENTS = ROOT / ".venvs"
@@ -57,8 +58,13 @@ TAIL = (
     Entrant("peers.tunix", ("--kind=rollout",), "tunix"),
 )
 KINDS = {"step": STEP, "tail": TAIL}
-# Small programs are kept too, as r1_jax.cli.main has it: of all who use jax.
-ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+# What `python -m r1_jax` sets for itself everybody gets: small programs are kept too, of all who
+# use jax, and memory comes in large pages.
+ENVIRONMENT = {
+    "JAX_PLATFORMS": "cpu",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    **LARGE_PAGES,
+}
 
 
 class Process:

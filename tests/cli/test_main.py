@@ -80,3 +80,20 @@ def test_compiled_programs_are_kept_where_the_user_says_or_in_the_user_s_cache(m
     with pytest.raises(SystemExit):
         main.main(["report"])
     assert seen == [["/mine", "5"], ["/somewhere/r1_jax/jit", "0"]]  # "0": small ones too
+
+
+def test_a_command_s_memory_is_in_large_pages_unless_told_otherwise():
+    """As the process itself sees it: what its environment was when it began."""
+    code = (
+        "import os, pathlib, sys; sys.argv[1:] = ['help']\n"
+        "import r1_jax.cli.main as m; began = pathlib.Path('/proc/self/environ').read_bytes()\n"
+        "m.main = lambda: print(os.getpid(), began.count(b'glibc.malloc.hugetlb=1'))\n"
+        "import runpy; runpy.run_module('r1_jax', run_name='__main__')"
+    )
+    clean = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+    for given, expected in (({}, "1"), ({"GLIBC_TUNABLES": "glibc.malloc.check=0"}, "0")):
+        child = subprocess.Popen(
+            [sys.executable, "-c", code], env=clean | given, stdout=subprocess.PIPE, text=True
+        )
+        assert child.communicate()[0].split() == [str(child.pid), expected]
+        assert child.returncode == 0
