@@ -24,7 +24,7 @@ COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-ha
 	--no-emit-index-url --custom-compile-command "make lock" --quiet $(LOCK_FLAGS)
 
 .PHONY: help quickstart test lint base env lock ci-deps plan-deps plan-test pod-test bench \
-	bench-peers peers
+	bench-peers bench-accelerator peers
 .DELETE_ON_ERROR:
 
 help:
@@ -38,6 +38,7 @@ help:
 	@echo 'make plan-test    a small plan, so that the path cannot rot'
 	@echo 'make bench        times GRPO steps and rollouts of ours (BENCH="S M --steps=5")'
 	@echo 'make bench-peers  the same beside TRL, transformers and Tunix, in environments of their own'
+	@echo 'make bench-accelerator  1.5B on one GPU or TPU, beside what the device can do (BENCH="--tiny")'
 	@echo 'make pod-test     programs of 2 and 4 processes against the same of one, killed and resumed'
 	@echo 'make ci-deps      what CI needs besides: chromium, bubblewrap'
 
@@ -115,6 +116,12 @@ bench: env
 
 bench-peers: env peers
 	$(BIN)/python -m bench.compare $(BENCH) --peers
+
+# jax for the device comes first: REQUIREMENTS=requirements/tpu.txt on a TPU; on a GPU
+# pip install -e '.[cuda]' into .venv, and JAX_PLATFORMS=cuda here.
+bench-accelerator: BENCH =
+bench-accelerator: env
+	$(BIN)/python -m bench.compare --accelerator $(BENCH)
 
 peers: .venvs/trl/installed .venvs/tunix/installed
 

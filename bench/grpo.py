@@ -1,25 +1,28 @@
 """Our side of the whole GRPO step: a JSON line a step, then one on all of them.
 
-    python -m bench.grpo S|M [--steps=5] [--microbatches=8] [--twice=rows|length|layers]
+    python -m bench.grpo S|M|1.5B [--steps=5] [--microbatches=8] [--twice=rows|length|layers]
 
 It is `training.grpo.train` with the programs of `pipeline.assemble`, as a run has them: sample,
 decode, reward, reference log-probs, one AdamW update. Left out are what a run does between steps
 (logs, samples on disk, checkpoints, evaluation); the old log-probs are the sampler's own.
+update_flops: FLOP/s of the update, of what the model must do (pipeline/accounts).
 """
 
 import dataclasses
 import math
+import statistics
 from collections.abc import Iterable
 
 import jax
 import numpy as np
 
+from bench import machine
 from bench import work as works
 from r1_jax.core import types
 from r1_jax.metrics import clock as clocks
 from r1_jax.metrics import compilations
 from r1_jax.models import config as model_config
-from r1_jax.pipeline import assemble, experiment
+from r1_jax.pipeline import accounts, assemble, experiment
 from r1_jax.sampling import engine
 from r1_jax.sampling import logits as sampling_logits
 from r1_jax.sharding import mesh as meshes
@@ -62,6 +65,7 @@ def config(
             num_microbatches=num_microbatches,
             kl_coef=work.kl_coef,
             reference_every=0,
+            gap_bound=0.05 if work.compute_dtype == "float32" else 1.0,
             truncated="soft_penalty",  # no stop token: being cut off must not be what counts
             overlong_buffer=1,
             max_prompt=work.prompt_length,
@@ -100,6 +104,7 @@ def run(
         reference = jax.tree.map(lambda x: x.copy(), params)
         programs = assemble.make_programs(experiment_config, mesh, tokens, tx, shardings)
         rows: list[dict] = []
+        update_flops: list[float] = []
 
         def evaluate(params, step: int) -> None:
             if step <= num_steps:
@@ -111,9 +116,12 @@ def run(
             check(work, row)
             names = ("loss", "gradient/norm", "kl/reference", "gap/sampler_learner_max")
             seconds = {name: row[f"seconds/{name}"] for name in ("rollout", "reference", "update")}
+            speeds = accounts.speeds(experiment_config, row, peak=1.0)  # so shares are FLOP/s
+            update_flops.append(speeds["speed/update_share"])
             turns.end(
                 row["tokens/rollout"],
                 compilations=counter.lap(),
+                update_flops=update_flops[-1],
                 **{name: float(row[name]) for name in (*names, "reward/mean")},
                 **seconds,
             )
@@ -126,7 +134,12 @@ def run(
             save,
         )
         grpo.train(experiment_config.grpo, state, reference, programs, hooks, seed=0, clock=clock)
-    turns.finish(loss=float(rows[-1]["loss"]), compilations=counter.lap())
+    turns.finish(
+        loss=float(rows[-1]["loss"]),
+        compilations=counter.lap(),
+        update_flops=statistics.median(update_flops[1:] or update_flops),
+        device_peak_bytes=machine.device_peak_bytes(),
+    )
 
 
 def check(work: works.Work, row: dict) -> None:
@@ -141,4 +154,5 @@ def check(work: works.Work, row: dict) -> None:
 if __name__ == "__main__":
     given = works.arguments(microbatches=8, twice="")
     asked = works.doubled(given.work)[given.twice] if given.twice else given.work
-    run(asked, works.Turns("r1_jax", given.driven), given.steps, given.microbatches)
+    one = jax.devices()[:1]  # of a CPU all cores
+    run(asked, works.Turns("r1_jax", given.driven), given.steps, given.microbatches, one)

@@ -16,6 +16,11 @@ HEADS = (
     "useful share", "peak MiB", "start s, cold", "start s, warm",
 )  # fmt: skip
 
+SHARES = (
+    "work", "entrant", "decoded tokens/s", "ms a step", "of the copy", "update TFLOP/s",
+    "of the product", "device peak GiB",
+)  # fmt: skip
+
 
 def readings(lines: Iterable[str]) -> list[dict[str, Any]]:
     """The lines that are readings of an entrant: JSON objects with a name and a work."""
@@ -66,6 +71,31 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = [HEADS, ("---",) * len(HEADS)]
     lines += [cells(row, first.get(row["work"])) for row in rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def shares(rows: Sequence[Mapping[str, Any]], machines: Sequence[Mapping[str, Any]]) -> str:
+    """The table of what was reached of a device's ceilings, the best of `machines`' readings.
+
+    "of the copy": the time in which a decoding step's weights and cache could be read at the pace
+    of a copy, in its own time. "of the product": the update's FLOP/s in those of the product.
+    """
+    found = [row["machine"] for row in machines]
+    copy, product = (max(m[name] for m in found) for name in ("copy_gb_s", "matmul_gflops"))
+    lines = [SHARES, ("---",) * len(SHARES)]
+    for row in rows:
+        decoded, updated = ("", "", ""), ("", "")
+        if seconds := row.get("decode_seconds"):
+            floor = (row["weight_bytes"] + row["cache_bytes"]) / (copy * 1e9)
+            speed = row["decode_tokens_per_second"]
+            decoded = f"{speed:,.0f}", f"{1e3 * seconds:.2f}", f"{floor / seconds:.3f}"
+        if flops := row.get("update_flops"):
+            updated = f"{flops / 1e12:.3g}", f"{flops / (product * 1e9):.3f}"
+        peak = row.get("device_peak_bytes")
+        room = "" if peak is None else f"{peak / 2**30:.1f}"
+        lines.append((row["work"], row["name"], *decoded, *updated, room))
+    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    device = found[0]["device"]
+    return f"{text}\n{device}: product {product:,.0f} GFLOP/s, copy {copy:,.0f} GB/s\n"
 
 
 if __name__ == "__main__":

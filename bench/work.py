@@ -21,7 +21,7 @@ NEVER = -1  # a stop token that no vocabulary has: every completion runs to its 
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """A Qwen2-type decoder (biases on q, k, v; tied embeddings; float32) and what it is to do."""
+    """A Qwen2-type decoder (biases on q, k, v; tied embeddings) and what it is to do."""
 
     vocab_size: int
     num_layers: int
@@ -40,6 +40,7 @@ class Work:
     init_std: float = 0.02
     learning_rate: float = 1e-5
     kl_coef: float = 0.04  # of k3
+    compute_dtype: str = "float32"
 
     @property
     def head_dim(self) -> int:
@@ -58,6 +59,15 @@ WORK = {
     "S": Work(512, 4, 256, 4, 2, 1024),
     "M": Work(8192, 12, 512, 8, 2, 1536),
     "tiny": Work(64, 2, 32, 4, 2, 48, 2, 4, 4, 8, 12, 4),  # to see that everything runs
+    # Qwen2.5-1.5B's shapes, 16 rows of 4,096 tokens, for one accelerator; and small, to see it run
+    "1.5B": Work(
+        *(151_936, 28, 1536, 12, 2, 8960, 2),
+        prompt_length=512,
+        response_length=3584,
+        rope_theta=1_000_000.0,
+        compute_dtype="bfloat16",
+    ),
+    "1.5B-tiny": Work(64, 2, 32, 4, 2, 48, 4, 4, 4, 8, 12, 4, compute_dtype="bfloat16"),
 }
 
 

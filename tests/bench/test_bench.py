@@ -13,10 +13,10 @@ import jax
 import numpy as np
 import pytest
 
-from bench import compare, grpo, learner, machine, rollout, scaling, table
+from bench import compare, decode, grpo, learner, machine, rollout, scaling, table
 from bench import work as works
 from r1_jax.core import trees
-from r1_jax.models import flops, transformer
+from r1_jax.models import flops, sizes, transformer
 
 ROOT = pathlib.Path(__file__).parents[2]
 TINY = dataclasses.replace(works.WORK["tiny"], num_layers=1, vocab_size=16, embed_dim=16)
@@ -104,6 +104,20 @@ def test_our_rollout_has_the_drawn_lengths_with_and_without_refilling(quick):
     assert shares[1] == pytest.approx(lengths.mean() / lengths.max()) and shares[0] > shares[1]
 
 
+def test_our_decoding_is_timed_without_its_prefill_and_knows_what_it_reads(quick):
+    work, turns = dataclasses.replace(TINY, compute_dtype="bfloat16"), Record()
+    options = {"devices": jax.devices()[:1], "cache": "int8"}
+    decode.run(work, turns, num_steps=0, batch=3, **options)
+    assert [row["tokens"] for row in turns.rows] == [3 * (6 + 12)]
+    # by hand: attention in, its biases, attention out, mlp, embedding; and norms in float32
+    num = 16 * (16 + 8 + 8) + (16 + 8 + 8) + 16 * 16 + 3 * 16 * 48 + 16 * 16
+    assert turns.facts["weight_bytes"] == 2 * num + 4 * 3 * 16
+    # a byte for each of 2 heads of 4 features, of keys and of values, and their float32 scales
+    assert decode.position_bytes(grpo.config(work).model, "int8") == 2 * 2 * (4 + 4)
+    assert turns.facts["cache_bytes"] == 3 * (8 + 9) * 32  # at the mean of the steps between
+    assert turns.facts["decode_tokens_per_second"] == 3 / turns.facts["decode_seconds"]
+
+
 def test_the_shapes_are_those_of_the_issue():
     # layers * (attention + mlp + norms) + embedding + last norm, by hand
     s = 4 * (256 * 64 * 12 + 64 * 8 + 3 * 256 * 1024 + 2 * 256) + 512 * 256 + 256
@@ -116,6 +130,9 @@ def test_the_shapes_are_those_of_the_issue():
         model = grpo.config(work).model
         assert (model.qkv_bias, model.tied_embeddings) == (True, True)
         assert model.compute_dtype == "float32"
+    model = grpo.config(works.WORK["1.5B"]).model
+    assert model == dataclasses.replace(sizes.SIZES["qwen2p5_1p5b"], remat="none")
+    assert works.WORK["1.5B"].prompt_length + works.WORK["1.5B"].response_length == 4096
 
 
 def test_lengths_are_geometric_and_cut():
@@ -217,7 +234,8 @@ def test_an_entrant_that_fails_says_why(monkeypatch):
 
 
 def test_every_entrant_is_a_script_and_every_peer_is_pinned():
-    for entrant in (*compare.STEP, *compare.TAIL):
+    accelerated = [entrant for (entrant,) in compare.ACCELERATOR.values()]
+    for entrant in (*compare.STEP, *compare.TAIL, *accelerated):
         assert (ROOT / "bench" / f"{entrant.module.replace('.', '/')}.py").exists()
         if entrant.environment:
             assert (ROOT / f"bench/peers/{entrant.environment}.txt").exists()
@@ -257,3 +275,61 @@ def test_the_learner_s_products_are_all_that_weights_cost():
     shapes = learner.products(model, num_positions=1000, num_scored=300)
     total = sum(2.0 * m * k * n * times for m, k, n, times in shapes)
     assert total == pytest.approx(flops.of(model).forward(1000, 300, 0))
+
+
+def test_a_device_is_read():
+    found = machine.read_device(size=64, num_bytes=2**16)
+    assert found["platform"] == "cpu" and found["matmul_gflops"] > 0 and found["copy_gb_s"] > 0
+
+
+DEVICE = {"platform": "cpu", "device": "one", "matmul_gflops": 2000.0, "copy_gb_s": 50.0}
+
+
+def test_a_cpu_is_no_accelerator_and_is_told_so_in_a_sentence(monkeypatch, capsys):
+    monkeypatch.setattr(compare, "machine", lambda *_, where: {"machine": DEVICE})
+    with pytest.raises(SystemExit, match=r"^error: --accelerator measures .* or add --tiny"):
+        compare.main(["--accelerator"])
+    assert not capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        compare.main(["XL"])
+    assert "no work is called XL; use S, M" in capsys.readouterr().err
+
+
+def test_of_an_accelerator_the_shares_of_its_ceilings_are_told(monkeypatch, capsys):
+    code = (
+        "from bench import work; t = work.Turns('r1_jax, {module}', True)\n"
+        "for i in range(2):\n    with t.turn() as found: found['tokens'] = 7\n"
+        "t.finish(**{facts})"
+    )
+    facts = {
+        "decode": {
+            "decode_seconds": 0.004, "decode_tokens_per_second": 16000.0, "weight_bytes": 8e7,
+            "cache_bytes": 2e7, "device_peak_bytes": 3 * 2**30,
+        },
+        "grpo": {"update_flops": 0.9e12, "device_peak_bytes": None},
+    }  # fmt: skip
+
+    def command(entrant, *more):
+        assert not more or more[0] == "1.5B-tiny"
+        text = code.format(module=entrant.module, facts=facts[entrant.module])
+        return [sys.executable, "-c", text]
+
+    monkeypatch.setattr(compare.Entrant, "command", command)
+    monkeypatch.setattr(compare, "machine", lambda *_, where: {"machine": DEVICE})
+    compare.main(["--accelerator", "--tiny", "--steps=1", "--kinds=step,decode64"])
+    lines = capsys.readouterr().out.splitlines()
+    assert json.loads(lines[0]) == {"machine": DEVICE}
+    step, decoded = ([cell.strip() for cell in line.split("|")[3:-1]] for line in lines[-4:-2])
+    assert step == ["", "", "", "0.9", "0.450", ""]
+    # 100 MB at 50 GB/s are 2 ms of 4
+    assert decoded == ["16,000", "4.00", "0.500", "", "", "3.0"]
+    assert lines[-1] == "one: product 2,000 GFLOP/s, copy 50 GB/s"
+
+
+@pytest.mark.slow
+def test_the_accelerator_s_benchmark_runs_of_a_tiny_model():
+    command = [sys.executable, "-m", "bench.compare", "--accelerator", "--tiny", "--steps=1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    rows = table.readings(done.stdout.splitlines())
+    assert [row["work"] for row in rows] == [f"1.5B-tiny {kind}" for kind in compare.ACCELERATOR]
+    assert rows[0]["update_flops"] > 0 and rows[2]["decode_tokens_per_second"] > 0
