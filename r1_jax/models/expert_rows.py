@@ -1,10 +1,12 @@
-"""Many tokens' experts, a block of rows at a time: memory for the block, time for what there is.
+"""Many tokens' experts, a block of one expert's rows at a time: memory for a block, time for rows.
 
 Every choice of a token is a row. A device that is given the tokens of many may find none of their
 choices with its own experts, or all: arrays for all would be eight times its tokens and more, most
-of it empty. Here rows that ask for this device's experts come first, in order of their experts, and
-a loop goes over them in blocks, only as far as there are any. The backward pass goes over them
-again and sums the weights' gradients in float32.
+of it empty. Here rows are sorted by their experts, and for one expert after the other a loop goes
+over its rows in blocks, as far as there are any; what a block lacks of rows weighs nothing. The
+backward pass goes over them again and sums an expert's gradient in float32. All products are plain
+ones: libtpu 0.0.42 makes of the gradient of a ragged one a dense product of all rows for every
+expert.
 """
 
 from typing import cast
@@ -13,38 +15,52 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-ROWS = 32_768  # a block's: for DeepSeek-V3 0.5 GiB of inputs, and of weights read once in 17 TFLOP
+ROWS = (
+    512  # a block's: enough that on a v5p its products outlast the reading of its expert's weights
+)
 
 
 def _order(chosen_NX, first: int | jax.Array, num_experts: int):
-    """(row numbers [M + ROWS], those of experts here first and sorted by them, rows an expert)."""
+    """(row numbers [M + ROWS], sorted by expert; where each expert's begin, and end)."""
     expert_M = chosen_NX.reshape(-1) - first
     expert_M = jnp.where((expert_M >= 0) & (expert_M < num_experts), expert_M, num_experts)
     order_M = jnp.argsort(expert_M)
     here_ME = expert_M[:, None] == jnp.arange(num_experts)[None, :]
-    return jnp.pad(order_M, (0, ROWS)), jnp.sum(here_ME, axis=0, dtype=jnp.int32)
-
-
-def _block(x_RD, weight_R, gate_EDF, up_EDF, down_EFD, size_E):
-    """float32 [R, D]: weighted outputs of the first sum(size_E) rows, zeros after them."""
-    gated_RF = nn.silu(jax.lax.ragged_dot(x_RD, gate_EDF, size_E))
-    hidden_RF = gated_RF * jax.lax.ragged_dot(x_RD, up_EDF, size_E)
-    y_RD = jax.lax.ragged_dot(hidden_RF, down_EFD, size_E, preferred_element_type=jnp.float32)
-    is_row_R1 = (jnp.arange(ROWS) < jnp.sum(size_E))[:, None]
-    return jnp.where(is_row_R1, y_RD * weight_R[:, None], 0.0)
-
-
-def _each(order_M, size_E, body, carry):
-    """carry after body(carry, rows_R, is_row_R, size of its experts) for every block of rows."""
+    size_E = jnp.sum(here_ME, axis=0, dtype=jnp.int32)
     end_E = jnp.cumsum(size_E)
+    return jnp.pad(order_M, (0, ROWS)), end_E - size_E, end_E
+
+
+def _hidden(x_RD, gate_DF, up_DF):
+    return nn.silu(x_RD @ gate_DF) * (x_RD @ up_DF)
+
+
+def _each(order_M, num_chosen: int, begin, end, body, carry):
+    """carry after body(carry, rows_R, token_R) for every block of the rows begin .. end - 1.
+
+    token_R: whose choices the rows are; an expert's rows are of different tokens. What a block
+    lacks of rows is numbered beyond all rows and tokens, each number once.
+    """
+    num_rows = order_M.shape[0] - ROWS
 
     def turn(i, carry):
-        rows_R = jax.lax.dynamic_slice(order_M, (i * ROWS,), (ROWS,))
-        within_E = jnp.clip(end_E - i * ROWS, 0, ROWS)
-        in_block_E = within_E - jnp.clip(end_E - size_E - i * ROWS, 0, ROWS)
-        return body(carry, rows_R, jnp.arange(ROWS) < within_E[-1], in_block_E)
+        start = begin + i * ROWS
+        rows_R = jax.lax.dynamic_slice(order_M, (start,), (ROWS,))
+        beyond_R = num_rows + num_chosen * jnp.arange(ROWS)
+        rows_R = jnp.where(start + jnp.arange(ROWS) < end, rows_R, beyond_R)
+        return body(carry, rows_R, rows_R // num_chosen)
 
-    return jax.lax.fori_loop(0, -(-end_E[-1] // ROWS), turn, carry)
+    return jax.lax.fori_loop(0, -(-(end - begin) // ROWS), turn, carry)
+
+
+def _take(x, index_R):
+    """The rows of `x` that there are, zeros for others."""
+    return x.at[index_R].get(mode="fill", fill_value=0)
+
+
+def _add(x, index_R, new):
+    """`x` with `new` added to the rows that there are, no row twice."""
+    return x.at[index_R].add(new, mode="drop", unique_indices=True)
 
 
 def mix(x_ND, chosen_NX, weight_NX, gate_EDF, up_EDF, down_EFD, first) -> jax.Array:
@@ -62,47 +78,70 @@ def _mixed(x_ND, chosen_NX, weight_NX, gate_EDF, up_EDF, down_EFD, first):
 
 
 def _forward(x_ND, chosen_NX, weight_NX, gate_EDF, up_EDF, down_EFD, first):
-    X = chosen_NX.shape[1]
-    order_M, size_E = _order(chosen_NX, first, gate_EDF.shape[0])
-    weight_M = weight_NX.reshape(-1)
+    order_M, begin_E, end_E = _order(chosen_NX, first, gate_EDF.shape[0])
+    X, weight_M = chosen_NX.shape[1], weight_NX.reshape(-1)
 
-    def body(out_ND, rows_R, is_row_R, size_E):
-        token_R = rows_R // X
-        weights = weight_M[rows_R], gate_EDF, up_EDF, down_EFD
-        return out_ND.at[token_R].add(_block(x_ND[token_R], *weights, size_E))
+    def expert(out_ND, of_expert):
+        gate_DF, up_DF, down_FD, begin, end = of_expert
 
-    out_ND = _each(order_M, size_E, body, jnp.zeros_like(x_ND, jnp.float32))
-    return out_ND, (x_ND, weight_NX, gate_EDF, up_EDF, down_EFD, order_M, size_E)
+        def block(out_ND, rows_R, token_R):
+            hidden_RF = _hidden(_take(x_ND, token_R), gate_DF, up_DF)
+            y_RD = jnp.dot(hidden_RF, down_FD, preferred_element_type=jnp.float32)
+            return _add(out_ND, token_R, y_RD * _take(weight_M, rows_R)[:, None])
+
+        return _each(order_M, X, begin, end, block, out_ND), None
+
+    kernels = gate_EDF, up_EDF, down_EFD
+    nothing_ND = jnp.zeros_like(x_ND, jnp.float32)
+    out_ND, _ = jax.lax.scan(expert, nothing_ND, (*kernels, begin_E, end_E))
+    return out_ND, (x_ND, weight_NX, *kernels, order_M, begin_E, end_E)
 
 
 def _backward(kept, gradient_ND):
-    x_ND, weight_NX, gate_EDF, up_EDF, down_EFD, order_M, size_E = kept
-    X = weight_NX.shape[1]
-    weight_M = weight_NX.reshape(-1)
+    x_ND, weight_NX, gate_EDF, up_EDF, down_EFD, order_M, begin_E, end_E = kept
+    X, weight_M = weight_NX.shape[1], weight_NX.reshape(-1)
 
-    def body(carry, rows_R, is_row_R, size_E):
-        of_x_ND, of_weight_M, *of_kernels = carry
-        token_R = rows_R // X
-        inputs = x_ND[token_R], weight_M[rows_R], gate_EDF, up_EDF, down_EFD
-        _, transpose = jax.vjp(lambda *given: _block(*given, size_E=size_E), *inputs)
-        of_x_RD, of_weight_R, *found = transpose(gradient_ND[token_R])
-        of_x_RD = jnp.where(is_row_R[:, None], of_x_RD.astype(jnp.float32), 0.0)
-        of_weight_R = jnp.where(is_row_R, of_weight_R, 0.0)
-        kernels = [
-            old + new.astype(jnp.float32) for old, new in zip(of_kernels, found, strict=True)
-        ]
-        return (
-            of_x_ND.at[token_R].add(of_x_RD),
-            of_weight_M.at[rows_R].add(of_weight_R),
-            *kernels,
+    def expert(carry, of_expert):
+        gate_DF, up_DF, down_FD, begin, end = of_expert
+
+        def block(carry, rows_R, token_R):
+            of_x_ND, of_weight_M, *of_kernels = carry
+            inputs = _take(x_ND, token_R), gate_DF, up_DF
+            hidden_RF, transpose = jax.vjp(_hidden, *inputs)
+            weight_R1 = _take(weight_M, rows_R)[:, None]
+            of_y_RD = _take(gradient_ND, token_R)
+            unweighted_RF = jnp.einsum(
+                "RD,FD->RF",
+                of_y_RD.astype(x_ND.dtype),
+                down_FD,
+                preferred_element_type=jnp.float32,
+            )
+            of_weight_R = jnp.sum(unweighted_RF * hidden_RF.astype(jnp.float32), axis=1)
+            of_down_FD = hidden_RF.T @ (of_y_RD * weight_R1).astype(x_ND.dtype)
+            of_x_RD, *widening = transpose((unweighted_RF * weight_R1).astype(x_ND.dtype))
+            found = *widening, of_down_FD
+            return (
+                _add(of_x_ND, token_R, of_x_RD.astype(jnp.float32)),
+                _add(of_weight_M, rows_R, of_weight_R),
+                *(
+                    old + new.astype(jnp.float32)
+                    for old, new in zip(of_kernels, found, strict=True)
+                ),
+            )
+
+        kernels = gate_DF, up_DF, down_FD
+        nothing = (jnp.zeros_like(x, jnp.float32) for x in kernels)
+        *of_rows, of_gate_DF, of_up_DF, of_down_FD = _each(
+            order_M, X, begin, end, block, (*carry, *nothing)
         )
+        found = of_gate_DF, of_up_DF, of_down_FD
+        return tuple(of_rows), tuple(x.astype(gate_DF.dtype) for x in found)
 
-    kernels = gate_EDF, up_EDF, down_EFD
-    start = [jnp.zeros_like(x, jnp.float32) for x in (x_ND, weight_M, *kernels)]
-    of_x_ND, of_weight_M, *found = _each(order_M, size_E, body, tuple(start))
-    found = [new.astype(old.dtype) for new, old in zip(found, kernels, strict=True)]
+    nothing = tuple(jnp.zeros_like(x, jnp.float32) for x in (x_ND, weight_M))
+    of_experts = gate_EDF, up_EDF, down_EFD, begin_E, end_E
+    (of_x_ND, of_weight_M), of_kernels = jax.lax.scan(expert, nothing, of_experts)
     of_weight_NX = of_weight_M.reshape(weight_NX.shape)
-    return of_x_ND.astype(x_ND.dtype), None, of_weight_NX, *found, None
+    return of_x_ND.astype(x_ND.dtype), None, of_weight_NX, *of_kernels, None
 
 
 _mixed.defvjp(_forward, _backward)

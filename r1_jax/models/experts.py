@@ -122,9 +122,9 @@ def _mix(x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD, first):
 
 
 def _mix_of_many(x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD, first):
-    """As `_mix`, where the rows would be too many for arrays of all of them."""
+    """As `_mix`, but of rows that would fill a block of every expert none are held all at once."""
     (B, T, D), X = x_BTD.shape, chosen_BTX.shape[-1]
-    if B * T * X <= expert_rows.ROWS:
+    if B * T * X <= expert_rows.ROWS * gate_EDF.shape[0]:
         return _mix(x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD, first)
     tokens = x_BTD.reshape(-1, D), chosen_BTX.reshape(-1, X), weight_BTX.reshape(-1, X)
     return expert_rows.mix(*tokens, gate_EDF, up_EDF, down_EFD, first).reshape(B, T, D)

@@ -311,13 +311,13 @@ def tokens_at_once(config: experiment.ExperimentConfig, loop, name: str) -> int:
 
 
 def expert_turns(config: experiment.ExperimentConfig, mesh, num_tokens: int) -> float:
-    """Turns of the loop over blocks of expert_rows, were all experts asked alike."""
+    """Turns of the loop over an expert's blocks of rows, were all experts asked alike."""
     if config.model.experts is None:
         return 1.0
     shape = mesh.shape
     split = shape["data"] * shape["fsdp"] * shape.get("context", 1)
-    rows = num_tokens / split * config.model.experts.num_chosen / shape.get("expert", 1)
-    return max(1.0, float(np.ceil(rows / expert_rows.ROWS)))
+    rows = num_tokens / split * config.model.experts.num_chosen / config.model.experts.num_routed
+    return float(np.ceil(rows / expert_rows.ROWS))
 
 
 def slots(config: experiment.ExperimentConfig) -> int:

@@ -71,6 +71,30 @@ def test_the_mix_is_each_token_s_own_experts_and_drops_nobody(few, block, crowd,
     np.testing.assert_allclose(mine + others, found, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("block", [3, 1000])
+def test_blocks_of_rows_have_the_gradient_of_all_experts_run_on_every_token(block, monkeypatch):
+    monkeypatch.setattr(expert_rows, "ROWS", block)
+    N, X, D, E, F = 14, 2, 6, 4, 5
+    chosen_NX = np.random.default_rng(0).permuted(np.tile(np.arange(E), (N, 1)), axis=-1)[:, :X]
+    inputs = _normal(N, D), _normal(N, X, seed=1)
+    inputs += _normal(E, D, F, seed=2), _normal(E, D, F, seed=3), _normal(E, F, D, seed=4)
+    wanted_ND = _normal(N, D, seed=5)
+
+    def in_blocks(x_ND, weight_NX, gate, up, down):  # of experts 1 and 2
+        part = gate[1:3], up[1:3], down[1:3], 1
+        return jnp.sum(expert_rows.mix(x_ND, chosen_NX, weight_NX, *part) * wanted_ND)
+
+    def all_run(x_ND, weight_NX, gate, up, down):
+        rows = x_ND[None], chosen_NX[None], weight_NX[None]
+        out_BTD = experts._mix_of_few(*rows, gate[1:3], up[1:3], down[1:3], 1)
+        return jnp.sum(out_BTD[0] * wanted_ND)
+
+    found = tiny.jit(jax.grad(in_blocks, argnums=range(5)))(*inputs)
+    expected = tiny.jit(jax.grad(all_run, argnums=range(5)))(*inputs)
+    for new, old in zip(found, expected, strict=True):
+        np.testing.assert_allclose(new, old, rtol=1e-4, atol=1e-4)
+
+
 def test_load_and_balance_by_hand():
     # two tokens count, the third is padding; E = 4, X = 1
     chosen_BTX = np.array([[[0], [2], [3]]])

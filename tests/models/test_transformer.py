@@ -260,7 +260,7 @@ OVER_EIGHT = {  # data, fsdp, tensor, expert; experts up to which all are run; r
     "qwen": (MODEL, (2, 2, 2, 1), 8, 1000),
     "deepseek": (tiny.DEEPSEEK, (1, 2, 2, 2), 8, 1000),
     "deepseek, sorted": (tiny.DEEPSEEK, (2, 1, 2, 2), 0, 1000),
-    "deepseek, in blocks": (tiny.DEEPSEEK, (2, 1, 2, 2), 0, 7),
+    "deepseek, in blocks": (tiny.DEEPSEEK, (2, 1, 2, 2), 0, 3),
 }
 
 

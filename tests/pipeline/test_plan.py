@@ -117,11 +117,11 @@ def test_turns_over_experts_rows_are_those_of_even_use(monkeypatch):
     small = dataclasses.replace(_config().model, experts=routed, num_layers=4)
     config = _config(model=small)
     mesh = meshes.make_mesh(fsdp=2, expert=4)
-    # 4 * 2 rows of 32 in two pieces; half a piece a device, two choices, a quarter of experts
+    # 4 * 2 rows of 32 in two pieces; half a piece a device, two choices, one of eight experts
     tokens = plan.tokens_at_once(config, None, "update")
     assert tokens == 4 * 32
-    monkeypatch.setattr(plan.expert_rows, "ROWS", 10)
-    assert plan.expert_turns(config, mesh, tokens) == 4  # 32 rows in blocks of 10
+    monkeypatch.setattr(plan.expert_rows, "ROWS", 5)
+    assert plan.expert_turns(config, mesh, tokens) == 4  # 16 rows in blocks of 5
     assert plan.expert_turns(_config(), mesh, tokens) == 1
     assert plan.tokens_at_once(config, config.sft, "update") == 4 * 32
     assert plan.tokens_at_once(config, None, "generate") == 4 * 8
