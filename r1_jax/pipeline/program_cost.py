@@ -172,15 +172,21 @@ def _traffic(program, computation, op, callees) -> float:
         outer, parameter = computation.get(name), parameters.get(str(index))
         if outer is None or parameter is None or not _hbm(outer):
             continue
-        of_it = users[parameter.name]
+        inside, of_it = parameter.name, users[parameter.name]
         while len(of_it) == 1 and of_it[0].opcode == "bitcast":
-            of_it = users[of_it[0].name]
+            inside, of_it = of_it[0].name, users[of_it[0].name]
         if of_it and all(i.opcode in ("dynamic-slice", "slice", "gather") for i in of_it):
             total += min(_hbm(outer), sum(_size(i) for i in of_it))
-        elif len(of_it) == 1 and of_it[0].opcode == "dynamic-update-slice":
-            update = inner.get(of_it[0].operands[1])
+        elif (
+            len(of_it) == 1
+            and of_it[0].opcode in ("dynamic-update-slice", "scatter")
+            and of_it[0].operands[0] == inside
+        ):
+            is_added = of_it[0].opcode == "scatter"
+            update = inner.get(of_it[0].operands[2 if is_added else 1])
             written = _size(update) if update else 0.0
-            total += written  # in place: only the new part is written, nothing else is read
+            # In place: only the new part is written, and read before where something is added.
+            total += written * (2.0 if is_added else 1.0)
             updated += _hbm(outer)
         else:
             total += _hbm(outer)

@@ -148,3 +148,32 @@ def test_a_collective_spread_over_several_fusions_is_sent_once():
     assert outside.sent == {("fsdp",): 64 * 128 * 2 * 3 / 4}
     # the share read and, with it, the whole written; the product's own result; nothing at the end
     assert outside.hbm_bytes == 2 * (2 * 16 * 128 + 64 * 128 + 8 * 8)
+
+
+def test_rows_added_in_place_are_read_and_written_and_not_what_they_are_added_to():
+    program = program_text.read("""
+HloModule added
+
+%sum (a: f32[], b: f32[]) -> f32[] {
+  %a = f32[] parameter(0)
+  %b = f32[] parameter(1)
+  ROOT %s = f32[] add(%a, %b)
+}
+
+%added (p: f32[1000,8], i: s32[4,1], u: f32[4,8]) -> f32[1000,8] {
+  %p = f32[1000,8] parameter(0)
+  %i = s32[4,1] parameter(1)
+  %u = f32[4,8] parameter(2)
+  ROOT %add = f32[1000,8] scatter(%p, %i, %u), update_window_dims={1}, to_apply=%sum
+}
+
+ENTRY %main (x: f32[1000,8], i: s32[4,1], u: f32[4,8]) -> f32[1000,8] {
+  %x = f32[1000,8] parameter(0)
+  %i = s32[4,1] parameter(1)
+  %u = f32[4,8] parameter(2)
+  ROOT %f = f32[1000,8] fusion(%x, %i, %u), kind=kCustom, calls=%added
+}
+""")
+    outside, _ = program_cost.of_program(program, {"x": 1})
+    # numbers and new rows are read, old rows are read and written
+    assert outside.hbm_bytes == 4 * (4 + 3 * 4 * 8)
