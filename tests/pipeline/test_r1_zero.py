@@ -12,7 +12,7 @@ from r1_jax.checkpoints import store
 from r1_jax.core import trees
 from r1_jax.metrics import log as metrics_log
 from r1_jax.metrics import names
-from r1_jax.pipeline import r1_zero
+from r1_jax.pipeline import policy, r1_zero
 from r1_jax.training import state as train_state
 from r1_jax.training import switches
 from tests.pipeline.conftest import TEACHER, files, final_digest, rows, toy_task
@@ -313,6 +313,7 @@ def test_one_step_off_killed_and_started_again_is_the_uninterrupted_run(toy, tmp
     digests = [final_digest(tmp_path / n, like(toy, **OFF), step=8) for n in ("cut", "whole")]
     assert digests[0] == digests[1]
     assert not toy.run(tmp_path / "cut", **OFF)
+    assert policy.restore(tmp_path / "cut", toy.config(**OFF), None)[2] == 8  # to be evaluated
 
 
 def test_a_run_older_than_a_switch_that_is_off_goes_on(toy, tmp_path):
