@@ -104,7 +104,7 @@ def explain_flat(
         return (
             f"Sampler and learner disagree by up to {gap:.3g} nats per token (bound "
             f"{gap_bound:.3g}): what is trained is not what was sampled. Where that is meant "
-            "(bfloat16, a sampler in 8 bits), raise the bound."
+            "(bfloat16, a sampler in 8 bits), raise gap_bound."
         )
     if truncated_share >= ALMOST_ALL:
         return (
