@@ -45,8 +45,7 @@ def read(shape: str, rounds: int) -> dict[str, list[dict]]:
             options = (f"--microbatches={pieces}", *((f"--twice={name}",) if name else ()))
             entrant = compare.Entrant("grpo", options)
             cache, log = (pathlib.Path(folder, f"{name}.{kind}") for kind in ("jit", "log"))
-            where = {"JAX_PLATFORMS": "cpu"}
-            process = compare.Process(entrant, shape, rounds, str(cache), log, where)
+            process = compare.Process(entrant, shape, rounds, str(cache), log, compare.ON_CPU)
             processes[name] = stack.enter_context(process)
             compare.say(f"twice {name or 'nothing'}: {process.turn()}")
         found: dict[str, list[dict]] = {name: [] for name in processes}
