@@ -197,6 +197,8 @@ class MixtureOfExperts(nn.Module):
     def __call__(self, x_BTD, mask_BT, chosen_BTX=None):
         c, e = self.config, self.config.experts
         assert e is not None
+        # Said here: the routed experts see more rows, and the products of the others would too.
+        x_BTD = place.constrain(x_BTD, "batch", "length", "act_embed")
         score_BTE, bias_E = Router(c, name="router")(x_BTD)
         if chosen_BTX is None:
             chosen_BTX = choose(e, score_BTE, bias_E)
