@@ -1,7 +1,6 @@
 """Configuration -> mesh, tokenizer, parameters and jitted functions: the edge where jit happens."""
 
 import dataclasses
-import math
 import pathlib
 from collections.abc import Sequence
 from functools import partial
@@ -16,8 +15,8 @@ from r1_jax.interop import convert
 from r1_jax.models import config as model_config
 from r1_jax.models import critic, heads, lora, transformer
 from r1_jax.pipeline import adapters, experiment, pieces, relayout, shapes, traced
-from r1_jax.sharding import axes, place
 from r1_jax.sharding import mesh as meshes
+from r1_jax.sharding import place
 from r1_jax.text import dialogue
 from r1_jax.text import load as text_load
 from r1_jax.text import tokenizer as text_tokenizer
@@ -43,28 +42,6 @@ def make_mesh(
     data = config.data or max(1, rest)  # at least 1, so that an error names the axis at fault
     further = {"expert": config.expert, "context": config.context}
     return meshes.make_mesh(data, config.fsdp, config.tensor, devices, **further)
-
-
-def rows_that_split(config: experiment.ExperimentConfig, mesh: jax.sharding.Mesh) -> None:
-    """Raises ValueError for batches of RL that do not split over the mesh's data axes."""
-    found = shapes.of(config)
-    for name, size, rules in (
-        ("grpo.prompts_per_rollout", found.num_prompts, axes.SAMPLER_RULES),
-        ("sampling.num_slots", found.num_slots[0], axes.SAMPLER_RULES),
-        (
-            "prompts_per_rollout * group_size / num_minibatches / num_microbatches",
-            found.num_rows,
-            axes.RULES,
-        ),
-    ):
-        split = axes.mesh_axes("batch", rules, mesh.axis_names)
-        ways = math.prod(mesh.shape[axis] for axis in split)
-        if size % ways:
-            raise ValueError(
-                f"{name}={size} does not split over {'*'.join(split)}={ways} of "
-                f"{dict(mesh.shape)}; use a multiple of {ways}, or set mesh.fsdp and mesh.tensor "
-                f"so that {'*'.join(split)} divides it"
-            )
 
 
 def gap_that_counts(config: experiment.ExperimentConfig) -> None:
@@ -230,7 +207,7 @@ def make_programs(
     With config.ppo the update is of policy and critic. reference_model: where it is not the
     policy's own. frozen: what parameters, also of its reference, are adapters of, if they are.
     """
-    rows_that_split(config, mesh)
+    shapes.rows_that_split(config, mesh)
     gap_that_counts(config)
     replay = config.replays_routing
     of_reference = None if reference_model else frozen

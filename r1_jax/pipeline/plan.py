@@ -24,6 +24,7 @@ from r1_jax.pipeline import (
     experiment,
     program_cost,
     relayout,
+    shapes,
     traced,
 )
 from r1_jax.pipeline import program_text as text
@@ -51,7 +52,7 @@ def lower_rl(config: experiment.ExperimentConfig, mesh, num_steps: int) -> dict[
     """
     if config.ppo is not None:
         raise ValueError("plan does not price a critic yet (config.ppo); leave ppo out")
-    assemble.rows_that_split(config, mesh)
+    shapes.rows_that_split(config, mesh)
     assemble.gap_that_counts(config)
     frozen, trained = abstract.beside(config, abstract.params(config, mesh), mesh)
     params = lora.join_shapes(frozen, trained)

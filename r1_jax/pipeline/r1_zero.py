@@ -24,6 +24,7 @@ from r1_jax.pipeline import (
     adapters,
     assemble,
     experiment,
+    flat_reward,
     folders,
     general_reward,
     interruption,
@@ -36,7 +37,7 @@ from r1_jax.sampling import engine
 from r1_jax.sharding import hosts, place
 from r1_jax.sharding import mesh as meshes
 from r1_jax.text import chat, dialogue, tokenizer
-from r1_jax.training import grpo, ppo, preflight, switches
+from r1_jax.training import grpo, ppo, preflight
 
 DIAGNOSE_EVERY = 20  # rollouts between two looks at why the reward is flat, if it is
 
@@ -208,9 +209,10 @@ def _run(config, workdir, equipped, stage, checkpoints, counter, peak) -> bool:
                 reward=row["reward/mean"],
                 length=row["length/mean"],
             )
-            if len(rewards) % DIAGNOSE_EVERY == 0 and is_flat(rewards[-DIAGNOSE_EVERY:]):
-                why = explain(cfg, row)
-                if not is_flat(accuracies[-DIAGNOSE_EVERY:]):
+            recent = rewards[-DIAGNOSE_EVERY:]
+            if len(rewards) % DIAGNOSE_EVERY == 0 and flat_reward.is_flat(recent):
+                why = flat_reward.explain(cfg, row)
+                if not flat_reward.is_flat(accuracies[-DIAGNOSE_EVERY:]):
                     why = "Accuracy rises; what it gains, another part loses (see reward/*)."
                 bar.note(f"step {step}: reward is flat. {why}")
 
@@ -384,24 +386,3 @@ def ideal(
     completion = tokens.decode(ids)
     grade = scorer.grade(problem, completion, step=0, sample=0, num_tokens=len(ids) + 1)
     return preflight.Ideal(problem.question, completion, grade.parts)
-
-
-def is_flat(rewards: list[float]) -> bool:
-    """Whether the second half of `rewards` is no better than the first, beyond their noise."""
-    half = len(rewards) // 2
-    first, second = np.array(rewards[:half]), np.array(rewards[half:])
-    noise = np.sqrt(first.var() / len(first) + second.var() / len(second))
-    return bool(second.mean() - first.mean() <= 2 * noise)
-
-
-def explain(config: switches.GRPOConfig, row: dict[str, Any]) -> str:
-    """One sentence, from the row of a step, on why its reward does not rise."""
-    return diagnostics.explain_flat(
-        pass_rate=row["reward/accuracy"],
-        truncated_share=row["length/clipped_share"],
-        zero_spread_share=row["groups/zero_spread_share"],
-        gap=row["gap/sampler_learner_max"],
-        gap_bound=config.gap_bound,
-        gradient_norm=row["gradient/norm"],
-        entropy=row["entropy"],
-    )

@@ -4,9 +4,13 @@ A run compiles a program when it first calls it, so the shorter pieces of scorin
 evaluation where it draws another number of samples, may come later than the first step.
 """
 
+import math
 from typing import NamedTuple
 
+import jax
+
 from r1_jax.pipeline import experiment
+from r1_jax.sharding import axes
 from r1_jax.training import by_length
 
 
@@ -55,3 +59,25 @@ def of(config: experiment.ExperimentConfig) -> Shapes:
 def _slots(config: experiment.ExperimentConfig, num_samples: int) -> int:
     num_requests = config.grpo.prompts_per_rollout * num_samples
     return min(config.sampling.num_slots or num_requests, num_requests)
+
+
+def rows_that_split(config: experiment.ExperimentConfig, mesh: jax.sharding.Mesh) -> None:
+    """Raises ValueError for batches of RL that do not split over the mesh's data axes."""
+    found = of(config)
+    for name, size, rules in (
+        ("grpo.prompts_per_rollout", found.num_prompts, axes.SAMPLER_RULES),
+        ("sampling.num_slots", found.num_slots[0], axes.SAMPLER_RULES),
+        (
+            "prompts_per_rollout * group_size / num_minibatches / num_microbatches",
+            found.num_rows,
+            axes.RULES,
+        ),
+    ):
+        split = axes.mesh_axes("batch", rules, mesh.axis_names)
+        ways = math.prod(mesh.shape[axis] for axis in split)
+        if size % ways:
+            raise ValueError(
+                f"{name}={size} does not split over {'*'.join(split)}={ways} of "
+                f"{dict(mesh.shape)}; use a multiple of {ways}, or set mesh.fsdp and mesh.tensor "
+                f"so that {'*'.join(split)} divides it"
+            )

@@ -19,7 +19,7 @@ from r1_jax.data.tasks import task as tasks
 from r1_jax.interop import convert
 from r1_jax.models import config as model_config
 from r1_jax.models import scoring, transformer
-from r1_jax.pipeline import assemble, experiment, r1_zero, traced
+from r1_jax.pipeline import assemble, experiment, r1_zero, shapes, traced
 from r1_jax.rl import diagnostics
 from r1_jax.sampling import logits as sampling_logits
 from r1_jax.sharding import mesh as meshes
@@ -123,10 +123,10 @@ def test_rows_that_do_not_split_over_the_mesh_are_named(changes, name):
     )
     mesh = assemble.make_mesh(config.mesh)
     if name is None:
-        assemble.rows_that_split(config, mesh)
+        shapes.rows_that_split(config, mesh)
         return
     with pytest.raises(ValueError, match=rf"{name} does not split over data\*fsdp=8 .*multiple"):
-        assemble.rows_that_split(config, mesh)
+        shapes.rows_that_split(config, mesh)
 
 
 # --- tokenizers ---------------------------------------------------------------------------------

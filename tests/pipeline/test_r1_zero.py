@@ -12,7 +12,7 @@ from r1_jax.checkpoints import store
 from r1_jax.core import trees
 from r1_jax.metrics import log as metrics_log
 from r1_jax.metrics import names
-from r1_jax.pipeline import policy, r1_zero
+from r1_jax.pipeline import flat_reward, policy, r1_zero
 from r1_jax.training import state as train_state
 from r1_jax.training import switches
 from tests.pipeline.conftest import TEACHER, files, final_digest, rows, toy_task
@@ -293,6 +293,15 @@ def test_a_failed_save_stops_the_run(toy, tmp_path, monkeypatch):
     assert [row["step"] for row in rows(tmp_path)] == [0]
 
 
+def assert_goes_on_to_the_same_end(toy, tmp_path, **changes):
+    """Started again, the run in "cut" has the rows and the last checkpoint of that in "whole"."""
+    toy.before = lambda name, step: None
+    assert toy.run(tmp_path / "cut", **changes)
+    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+    digests = [final_digest(tmp_path / n, like(toy, **changes), step=8) for n in ("cut", "whole")]
+    assert digests[0] == digests[1]
+
+
 OFF = {"grpo__one_step_off": True, "grpo__importance_cap": 2.0}
 
 
@@ -305,13 +314,9 @@ def test_one_step_off_killed_and_started_again_is_the_uninterrupted_run(toy, tmp
         toy.before = kill_at(phase, at)
         with pytest.raises(Killed):
             toy.run(tmp_path / "cut", **OFF)
-    toy.before = lambda name, step: None
-    assert toy.run(tmp_path / "cut", **OFF)
-    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+    assert_goes_on_to_the_same_end(toy, tmp_path, **OFF)
     for name in ("samples/step_000004", "samples/step_000006"):
         assert rows(tmp_path / "cut", name) == rows(tmp_path / "whole", name)
-    digests = [final_digest(tmp_path / n, like(toy, **OFF), step=8) for n in ("cut", "whole")]
-    assert digests[0] == digests[1]
     assert not toy.run(tmp_path / "cut", **OFF)
     assert policy.restore(tmp_path / "cut", toy.config(**OFF), None)[2] == 8  # to be evaluated
 
@@ -338,11 +343,7 @@ def test_ppo_killed_and_started_again_is_the_uninterrupted_run(phase, at, toy, t
     toy.before = kill_at(phase, at)
     with pytest.raises(Killed):
         toy.run(tmp_path / "cut", **PPO)
-    toy.before = lambda name, step: None
-    assert toy.run(tmp_path / "cut", **PPO)
-    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
-    digests = [final_digest(tmp_path / n, like(toy, **PPO), step=8) for n in ("cut", "whole")]
-    assert digests[0] == digests[1]
+    assert_goes_on_to_the_same_end(toy, tmp_path, **PPO)
     assert not toy.run(tmp_path / "cut", **PPO)
 
 
@@ -553,7 +554,7 @@ def test_what_is_checkpointed_is_all_that_changes(toy, tmp_path):
     ],
 )
 def test_a_curve_is_flat_unless_it_rises_beyond_its_noise(rewards, flat):
-    assert r1_zero.is_flat(rewards) is flat
+    assert flat_reward.is_flat(rewards) is flat
 
 
 HEALTHY = {
@@ -580,7 +581,7 @@ HEALTHY = {
     ],
 )
 def test_each_cause_has_its_sentence(name, value, sentence):
-    assert sentence in r1_zero.explain(switches.GRPOConfig(), HEALTHY | {name: value})
+    assert sentence in flat_reward.explain(switches.GRPOConfig(), HEALTHY | {name: value})
 
 
 def test_a_flat_reward_is_explained_in_the_log(toy, tmp_path, capsys, monkeypatch):
@@ -593,7 +594,7 @@ def test_a_flat_reward_is_explained_in_the_log(toy, tmp_path, capsys, monkeypatc
 def test_a_flat_reward_of_a_rising_accuracy_is_told_as_such(toy, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(r1_zero, "DIAGNOSE_EVERY", 4)
     verdicts = iter((True, False))  # of the rewards, then of the accuracies
-    monkeypatch.setattr(r1_zero, "is_flat", lambda values: next(verdicts))
+    monkeypatch.setattr(flat_reward, "is_flat", lambda values: next(verdicts))
     toy.run(tmp_path)
     shown = [line for line in capsys.readouterr().err.splitlines() if "reward is flat" in line]
     assert len(shown) == 1 and "Accuracy rises" in shown[0]
