@@ -10,8 +10,13 @@ os.environ.setdefault(
 
 import jax
 
+from r1_jax.sharding import mesh
+
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
+mesh.enough_threads()
+jax.devices()  # makes the threads
+os.environ.pop("PJRT_NPROC", None)  # they are not for the commands that tests start
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import jax
 
 from r1_jax.core import interrupt
-from r1_jax.sharding import hosts
+from r1_jax.sharding import hosts, mesh
 
 
 @contextlib.contextmanager
@@ -21,6 +21,7 @@ def guarded(
     is lost, which silence_seconds without a sign of life make it. Raises ValueError for several
     hosts unless on_several.
     """
+    mesh.enough_threads()
     try:
         hosts.start(os.environ.get(hosts.VARIABLE, ""), silence_seconds=silence_seconds)
         if jax.process_count() > 1 and not on_several:

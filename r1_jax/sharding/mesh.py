@@ -4,6 +4,7 @@ import contextlib
 import contextvars
 import dataclasses
 import math
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -23,6 +24,20 @@ class Active:
 
 
 _active: contextvars.ContextVar[Active | None] = contextvars.ContextVar("r1_mesh", default=None)
+
+
+def enough_threads() -> None:
+    """Two threads for each CPU device that jax was asked for, where the machine has fewer cores.
+
+    Comes before any use of devices. XLA launches the programs of all CPU devices from one pool, of
+    a thread for each device or core, and both kinds of waiting hold one: for the other devices of a
+    collective, and for room among the 32 programs that may be under way. With one thread a device,
+    a caller that runs ahead of its devices fills the pool with waiting, and the process aborts
+    (seen with jax 0.10.2). A PJRT_NPROC that is set already is left alone.
+    """
+    num_devices = jax.config.jax_num_cpu_devices
+    if num_devices > 1:
+        os.environ.setdefault("PJRT_NPROC", str(max(2 * num_devices, os.cpu_count() or 1)))
 
 
 def make_mesh(

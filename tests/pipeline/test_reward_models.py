@@ -164,7 +164,9 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_disable_most_optimizations", True)
 from r1_jax.metrics import log
 from r1_jax.pipeline import reward_models
+from r1_jax.sharding import mesh
 from tests import tiny_preferences as world
+mesh.enough_threads()
 folder, row = pathlib.Path(sys.argv[1]), log.MetricsLog.row
 def killed(self, step, mapping):
     row(self, step, mapping)

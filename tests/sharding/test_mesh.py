@@ -2,6 +2,9 @@
 
 import dataclasses
 import itertools
+import os
+import subprocess
+import sys
 
 import jax
 import pytest
@@ -49,6 +52,51 @@ def test_an_axis_may_take_a_part_of_a_torus_dimension(monkeypatch):
     placed = mesh.make_mesh(fsdp=8, expert=8, devices=chips)
     assert placed.shape == (1, 8, 1, 8)  # neither 4, 16 nor 64
     assert {chip.id for chip in placed.flat} == set(range(64))
+
+
+_RUNS_AHEAD = """
+import os, sys
+import jax, numpy
+from jax import numpy as jnp
+from r1_jax.sharding import axes, mesh
+jax.config.update("jax_num_cpu_devices", 2)
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
+if sys.argv[1] == "enough":
+    mesh.enough_threads()
+two = mesh.make_mesh(fsdp=2)
+split = jax.sharding.NamedSharding(two, jax.sharding.PartitionSpec("fsdp"))
+whole = jax.sharding.NamedSharding(two, jax.sharding.PartitionSpec())
+@jax.jit
+def step(weights, x):
+    y = sum(jnp.tanh(x @ jax.lax.with_sharding_constraint(w, whole)) for w in weights)
+    total = y.sum(0)
+    return [jax.lax.with_sharding_constraint(w + 1e-6 * total, split) for w in weights], total
+local = jax.jit(lambda x: x * 1.0001)
+both = jax.jit(lambda x, total: x.sum() + total.sum())
+weights = [jax.device_put(numpy.ones((16, 16), "f"), split) for _ in range(6)]
+x = jax.device_put(numpy.ones((16, 16), "f"), split)
+for _ in range(2000):
+    weights, total = step(weights, x)
+    x, y, z = local(x), local(x), both(x, total)
+print("done", total.shape)
+"""
+
+
+def _runs_ahead(threads):
+    timeouts = "terminate_timeout_seconds=4 --xla_cpu_collective_call_warn_stuck_timeout_seconds=2"
+    clean = {name: value for name, value in os.environ.items() if name != "PJRT_NPROC"}
+    return subprocess.run(
+        [sys.executable, "-c", _RUNS_AHEAD, threads],
+        env=clean | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_cpu_collective_call_" + timeouts},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_a_caller_that_runs_ahead_of_cpu_devices_does_not_hang():
+    ran = _runs_ahead("enough")
+    assert ran.stdout == "done (16,)\n", ran.stderr
 
 
 def test_devices_of_two_slices_make_no_mesh():
