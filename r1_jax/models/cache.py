@@ -9,12 +9,18 @@ slots last, values with the features last, each as its product reads it: XLA's C
 as long to multiply queries with keys that lie as values do. With latent attention the keys are its
 latents, K = 1, which are mixed too and lie as values do; `prefix_v` and `ring_v` are empty.
 
+The ring lies in pieces, one array each, and a step reads those in which some row sees a slot: until
+the ring has gone round once that is as far as it is filled, later as far back as the oldest row's
+first token. The rows of a group may read one prefix.
+
 In 8 bits (kind="int8") an array is bits.Bits: integers, and beside them a float32 scale for each
 row, head and slot, which multiplies the slot's logit, or its weight before values are mixed.
 """
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,18 +30,25 @@ from r1_jax.models import config as model_config
 from r1_jax.sharding import place
 
 Cached = jax.Array | bits.Bits
+Ring = tuple[Cached, ...]  # a layer's pieces, along the slots
+
+_NUM_PIECES = 4
+_MIN_PIECE = 32  # slots: below it a piece costs more than it saves
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class KVCache:
-    """Keys and values of B decoding rows, one array a layer."""
+    """Keys and values of B decoding rows, layer by layer.
+
+    The prefixes are of B rows, or of P prompts in order, each shared by B / P rows side by side.
+    """
 
     prefix_k: tuple[Cached, ...]  # [B, K, H, S_prompt] each; latents [B, 1, S_prompt, C]
     prefix_v: tuple[Cached, ...]  # [B, K, S_prompt, H] each
     prefix_length_B: jax.Array  # int32, prompt tokens
-    ring_k: tuple[Cached, ...]  # [B, K, H, S_ring] each; latents [B, 1, S_ring, C]
-    ring_v: tuple[Cached, ...]  # [B, K, S_ring, H] each
+    ring_k: tuple[Ring, ...]  # [B, K, H, S_piece] a piece; latents [B, 1, S_piece, C]
+    ring_v: tuple[Ring, ...]  # [B, K, S_piece, H] a piece
     age_B: jax.Array  # int32, generated tokens of the row that are in the ring
 
 
@@ -77,15 +90,27 @@ def allocate(
             return layer_arrays(length)
         return empty((num_rows, heads[0], heads[1], length), KEY_NAMES)
 
+    def rings(arrays):
+        return tuple(zip(*(arrays(size) for size in pieces(ring_capacity)), strict=True))
+
     none_B = jnp.zeros(num_rows, jnp.int32)
     return KVCache(
         key_arrays(prompt_capacity),
         () if latent else layer_arrays(prompt_capacity),
         none_B,
-        key_arrays(ring_capacity),
-        () if latent else layer_arrays(ring_capacity),
+        rings(key_arrays),
+        () if latent else rings(layer_arrays),
         none_B,
     )
+
+
+def pieces(capacity: int) -> tuple[int, ...]:
+    """The slots of each piece of a ring: even, but for the last one's, and not many."""
+    size = -(-capacity // (16 * _NUM_PIECES)) * 16
+    if size < _MIN_PIECE:
+        return (capacity,)
+    whole, rest = divmod(capacity, size)
+    return (size,) * whole + (rest,) * (rest > 0)
 
 
 def from_prefill(
@@ -121,7 +146,10 @@ def fill(
     prompt_v: tuple[Cached, ...],
     prompt_length_P: jax.Array,
 ) -> KVCache:
-    """The cache with rows `fresh_B` (bool) restarted on prompt `source_B` (index into P)."""
+    """The cache with rows `fresh_B` (bool) restarted on prompt `source_B` (index into P).
+
+    A prefix that rows share is left as it is: their prompt is the one they are restarted on.
+    """
 
     def take(rows, prompts):
         def one(row, prompt):
@@ -129,16 +157,18 @@ def fill(
 
         return jax.tree.map(one, rows, prompts)
 
+    if jax.tree.leaves(cache.prefix_k)[0].shape[0] == len(fresh_B):
+        cache = dataclasses.replace(
+            cache, prefix_k=take(cache.prefix_k, prompt_k), prefix_v=take(cache.prefix_v, prompt_v)
+        )
     return dataclasses.replace(
         cache,
-        prefix_k=take(cache.prefix_k, prompt_k),
-        prefix_v=take(cache.prefix_v, prompt_v),
         prefix_length_B=jnp.where(fresh_B, prompt_length_P[source_B], cache.prefix_length_B),
         age_B=jnp.where(fresh_B, 0, cache.age_B),
     )
 
 
-def with_rings(cache: KVCache, written: Sequence[tuple[Cached, Cached | None]]) -> KVCache:
+def with_rings(cache: KVCache, written: Sequence[tuple[Ring, Ring | None]]) -> KVCache:
     """The cache with what `attend` carried out of each layer."""
     ring_k, ring_v = zip(*written, strict=True)
     return dataclasses.replace(cache, ring_k=ring_k, ring_v=() if ring_v[0] is None else ring_v)
@@ -147,68 +177,146 @@ def with_rings(cache: KVCache, written: Sequence[tuple[Cached, Cached | None]]) 
 def seen(cache: KVCache, slot: jax.Array) -> jax.Array:
     """bool [B, 1, S_ring]: what one new token in ring slot `slot` sees: the row's last age_B
     slots, and itself."""
-    num_slots = (cache.ring_v or cache.ring_k)[0].shape[2]
+    num_slots = sum(map(_num_slots, (cache.ring_v or cache.ring_k)[0]))
     since_S = (slot - jnp.arange(num_slots)) % num_slots  # steps since a slot was written
     return (since_S[None, :] <= cache.age_B[:, None])[:, None]
+
+
+class _Part(NamedTuple):
+    """A softmax over some of the keys, before it is divided by all keys' sum; float32."""
+
+    max_BKM: jax.Array
+    sum_BKM: jax.Array  # of exp(logit - max)
+    out_BKMH: jax.Array  # values, weighted with exp(logit - max)
 
 
 def attend(cache: KVCache, layer: int, slot: jax.Array, seen_BQS: jax.Array) -> attention.Mix:
     """A `mix` for Q new tokens a row: writes ring slots `slot`.., then attends prefix and ring.
 
     It carries out the layer's new (ring_k, ring_v). Visible are the prompt's tokens and the ring
-    slots of seen_BQS, the new ones among them. The slots do not go round the ring's end. Softmax in
-    float32. Values None: keys are mixed instead, and the ring_v carried out is None.
+    slots of seen_BQS, the new ones among them. The slots do not go on over a piece's end, of which
+    a slot of a multiple of Q = 1 or 2 is sure. Softmax in float32. Values None: keys are mixed
+    instead, and the ring_v carried out is None.
     """
-
-    def write(ring_BKSH, new_BQKH):
-        return put(ring_BKSH, new_BQKH.transpose(0, 2, 1, 3), 3, (0, 0, slot, 0))
-
-    def write_keys(ring_BKHS, new_BQKH):
-        return put(ring_BKHS, new_BQKH.transpose(0, 2, 3, 1), 2, (0, 0, 0, slot))
-
-    def put(ring, new, feature_axis, start):
-        if isinstance(ring, bits.Bits):
-            new = bits.of(new, (feature_axis,), "int8")
-        return jax.tree.map(lambda x, y: jax.lax.dynamic_update_slice(x, y, start), ring, new)
 
     def mix(q_BQNH, k_BQKH, v_BQKH, scale=None):
         B, Q, N, H = q_BQNH.shape
         K = k_BQKH.shape[2]
         M = N // K * Q  # a group's query heads, each of Q tokens
         scale = H**-0.5 if scale is None else scale
-        ring_v = None if v_BQKH is None else write(cache.ring_v[layer], v_BQKH)
-        write_k = write if v_BQKH is None else write_keys
-        ring_k, prefix_k = write_k(cache.ring_k[layer], k_BQKH), cache.prefix_k[layer]
-        product = "BKMH,BKSH->BKMS" if v_BQKH is None else "BKMH,BKHS->BKMS"
+        has_values = v_BQKH is not None
+        key_axes = (0, 2, 3, 1) if has_values else (0, 2, 1, 3)
+        ring_k = _written(cache.ring_k[layer], k_BQKH.transpose(key_axes), slot, 3 - has_values)
+        ring_v = None
+        if has_values:
+            ring_v = _written(cache.ring_v[layer], v_BQKH.transpose(0, 2, 1, 3), slot, 3)
         q_BKMH = q_BQNH.reshape(B, Q, K, -1, H).transpose(0, 2, 3, 1, 4).reshape(B, K, M, H)
 
-        def logits(keys):
-            if isinstance(keys, bits.Bits):
-                number, q = bits.beside(keys.number, q_BKMH)
-                found = jnp.einsum(product, q, number, preferred_element_type=jnp.float32)
-                return found * keys.scale.reshape(B, K, 1, -1)
-            return jnp.einsum(product, q_BKMH, keys, preferred_element_type=jnp.float32)
+        prefix_k = cache.prefix_k[layer]
+        prefix_v = cache.prefix_v[layer] if has_values else None
+        P = jax.tree.leaves(prefix_k)[0].shape[0]
+        q_PKMH = _side_by_side(q_BKMH, P)
+        prompt_S = jnp.arange(_num_slots(prefix_k if prefix_v is None else prefix_v))
+        length_P = cache.prefix_length_B.reshape(P, -1)[:, 0]
+        seen_P1S = (prompt_S[None, :] < length_P[:, None])[:, None]
+        of_prompt = _part(q_PKMH, prefix_k, prefix_v, seen_P1S, scale)
 
-        def mixed(weights_BKMS, values):
-            if isinstance(values, bits.Bits):
-                scaled = weights_BKMS * values.scale.reshape(B, K, 1, -1)
-                values, weights_BKMS = bits.beside(values.number, scaled.astype(q_BQNH.dtype))
-            return jnp.einsum("BKMS,BKSH->BKMH", weights_BKMS, values)
+        parts = [_Part(*(_apart(x, B) for x in of_prompt))]
 
-        prompt_S = jnp.arange((prefix_k if v_BQKH is None else cache.prefix_v[layer]).shape[2])
-        seen_prefix_BS = prompt_S[None, :] < cache.prefix_length_B[:, None]
-        seen_prefix_BQS = jnp.broadcast_to(seen_prefix_BS[:, None], (B, Q, len(prompt_S)))
-        every_BQS = jnp.concatenate([seen_prefix_BQS, seen_BQS], axis=-1)
-        logits_BKMS = jnp.concatenate([logits(prefix_k), logits(ring_k)], axis=-1) * scale
-        logits_BKRQS = logits_BKMS.reshape(B, K, N // K, Q, -1)
-        logits_BKRQS = jnp.where(every_BQS[:, None, None], logits_BKRQS, attention.MASKED)
-        weights_BKRQS = jax.nn.softmax(logits_BKRQS, axis=-1).astype(q_BQNH.dtype)
-        weights_BKMS = weights_BKRQS.reshape(B, K, M, -1)
-        split = len(prompt_S)
-        prefix_v = prefix_k if ring_v is None else cache.prefix_v[layer]
-        out_BKMH = mixed(weights_BKMS[..., :split], prefix_v)
-        out_BKMH += mixed(weights_BKMS[..., split:], ring_k if ring_v is None else ring_v)
+        seen_BMS = jnp.tile(seen_BQS, (1, N // K, 1)) if Q > 1 else seen_BQS
+        first = 0
+        for piece, keys in enumerate(ring_k):
+            values = None if ring_v is None else ring_v[piece]
+            last = first + _num_slots(keys if values is None else values)
+            asked = q_BKMH, keys, values, seen_BMS[..., first:last], scale
+            if len(ring_k) == 1:
+                parts.append(_part(*asked))
+            else:
+                is_seen = jnp.any(seen_BQS[..., first:last])
+                parts.append(jax.lax.cond(is_seen, _part, _nothing, *asked))
+            first = last
+
+        max_BKM = jnp.max(jnp.stack([part.max_BKM for part in parts]), axis=0)
+        shares = [jnp.exp(part.max_BKM - max_BKM) for part in parts]
+        sum_BKM, out_BKMH = jnp.float32(0), jnp.float32(0)
+        for share_BKM, part in zip(shares, parts, strict=True):
+            sum_BKM += share_BKM * part.sum_BKM
+            out_BKMH += share_BKM[..., None] * part.out_BKMH
+        out_BKMH = (out_BKMH / sum_BKM[..., None]).astype(q_BQNH.dtype)
         out_BQKRH = out_BKMH.reshape(B, K, N // K, Q, -1).transpose(0, 3, 1, 2, 4)
         return out_BQKRH.reshape(B, Q, N, -1), (ring_k, ring_v)
 
     return mix
+
+
+def _num_slots(values: Cached) -> int:
+    """Of values, or of latents."""
+    return jax.tree.leaves(values)[0].shape[2]
+
+
+def _side_by_side(x_BKM: jax.Array, P: int) -> jax.Array:
+    """[B, K, M, ..] as [P, K, B / P * M, ..]: rows that share a prompt as one with more heads."""
+    B, K, M, *rest = x_BKM.shape
+    return x_BKM.reshape(P, B // P, K, M, *rest).swapaxes(1, 2).reshape(P, K, B // P * M, *rest)
+
+
+def _apart(x_PKM: jax.Array, B: int) -> jax.Array:
+    """Undoes _side_by_side."""
+    P, K, M, *rest = x_PKM.shape
+    each = B // P
+    return x_PKM.reshape(P, K, each, M // each, *rest).swapaxes(1, 2).reshape(B, K, -1, *rest)
+
+
+def _written(ring: Ring, new: jax.Array, slot: jax.Array, feature_axis: int) -> Ring:
+    """The ring with `new` from slot `slot` on; a piece in which it does not lie is written what
+    it holds, in place."""
+    axis = 5 - feature_axis  # of the slots
+    first, written = 0, []
+    for piece in ring:
+        update = bits.of(new, (feature_axis,), "int8") if isinstance(piece, bits.Bits) else new
+        last = first + jax.tree.leaves(piece)[0].shape[axis]
+        is_here = (slot >= first) & (slot < last)
+        written.append(jax.tree.map(partial(_put, slot - first, is_here, axis), piece, update))
+        first = last
+    return tuple(written)
+
+
+def _put(slot: jax.Array, is_here: jax.Array, axis: int, old: jax.Array, new: jax.Array):
+    held = jax.lax.dynamic_slice_in_dim(old, slot, new.shape[axis], axis)
+    return jax.lax.dynamic_update_slice_in_dim(old, jnp.where(is_here, new, held), slot, axis)
+
+
+def _part(
+    q_BKMH: jax.Array, keys: Cached, values: Cached | None, seen_BMS: jax.Array, scale: float
+) -> _Part:
+    """Queries against some keys. seen_BMS: of M or, for all alike, one."""
+    product = "BKMH,BKSH->BKMS" if values is None else "BKMH,BKHS->BKMS"
+    numbers, q_BKMH = _beside(keys, q_BKMH)
+    logits_BKMS = jnp.einsum(product, q_BKMH, numbers, preferred_element_type=jnp.float32)
+    if isinstance(keys, bits.Bits):
+        logits_BKMS *= keys.scale.reshape(*logits_BKMS.shape[:2], 1, -1)
+    logits_BKMS = jnp.where(seen_BMS[:, None], logits_BKMS * scale, attention.MASKED)
+    max_BKM = jnp.max(logits_BKMS, axis=-1)
+    weights_BKMS = jnp.exp(logits_BKMS - max_BKM[..., None])
+    sum_BKM = jnp.sum(weights_BKMS, axis=-1)
+    values = keys if values is None else values
+    if isinstance(values, bits.Bits):
+        weights_BKMS *= values.scale.reshape(*logits_BKMS.shape[:2], 1, -1)
+    numbers, weights_BKMS = _beside(values, weights_BKMS.astype(q_BKMH.dtype))
+    out_BKMH = jnp.einsum(
+        "BKMS,BKSH->BKMH", weights_BKMS, numbers, preferred_element_type=jnp.float32
+    )
+    return _Part(max_BKM, sum_BKM, out_BKMH)
+
+
+def _beside(cached: Cached, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return bits.beside(cached.number, x) if isinstance(cached, bits.Bits) else (cached, x)
+
+
+def _nothing(
+    q_BKMH: jax.Array, keys: Cached, values: Cached | None, seen_BMS: jax.Array, scale: float
+) -> _Part:
+    """`_part` of keys of which no row sees one."""
+    shape = jax.eval_shape(_part, q_BKMH, keys, values, seen_BMS, scale)
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape)
+    return nothing._replace(max_BKM=jnp.full_like(nothing.max_BKM, attention.MASKED))

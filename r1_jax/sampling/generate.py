@@ -154,7 +154,8 @@ def make_generate(
                 chosen_BSLX = write(chosen_BSLX, chosen_BLX)
             return dataclasses.replace(
                 slots,
-                cache=cache,
+                # A row at its end no longer looks back, and holds no piece of the ring open.
+                cache=dataclasses.replace(cache, age_B=jnp.where(active_B, cache.age_B, 0)),
                 hidden_BD=hidden_BD,
                 active_B=active_B,
                 length_B=length_B,
@@ -199,10 +200,13 @@ def make_generate(
 
         none_B = jnp.full(num_slots, IDLE, jnp.int32)
         empty = of_requests.none_done(num_slots, max_response, pad_id, chosen_PTLX)
+        is_shared = num_slots == num_requests  # slot b works on completion b, groups side by side
+        capacity = 0 if is_shared else prompt_capacity
+        cache = kv_cache.allocate(model, num_slots, capacity, max_response, kind=sampling.cache)
+        if is_shared:
+            cache = dataclasses.replace(cache, prefix_k=prompt_k, prefix_v=prompt_v)
         slots = _Slots(
-            cache=kv_cache.allocate(
-                model, num_slots, prompt_capacity, max_response, kind=sampling.cache
-            ),
+            cache=cache,
             hidden_BD=jnp.zeros((num_slots, model.embed_dim), first_hidden_PD.dtype),
             request_B=none_B,
             active_B=jnp.zeros(num_slots, bool),

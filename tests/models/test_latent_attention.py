@@ -96,6 +96,6 @@ def test_the_cache_holds_the_latents_and_nothing_else():
     cache = jax.eval_shape(lambda: kv_cache.allocate(c, 3, 5, 7))
     C = latent.rank + latent.rope_dim
     assert {x.shape for x in cache.prefix_k} == {(3, 1, 5, C)}
-    assert {x.shape for x in cache.ring_k} == {(3, 1, 7, C)}
+    assert {x.shape for (x,) in cache.ring_k} == {(3, 1, 7, C)}
     assert cache.prefix_v == cache.ring_v == ()
     assert len(cache.ring_k) == c.num_layers

@@ -11,6 +11,7 @@ import pytest
 
 from r1_jax.core import masked, types
 from r1_jax.metrics import compilations
+from r1_jax.models import cache as kv_cache
 from r1_jax.models import scoring, transformer
 from r1_jax.sampling import generate as sampling_generate
 from r1_jax.sampling import logits as sampling_logits
@@ -300,6 +301,14 @@ def test_refilled_slots_give_what_all_at_once_gives():
     assert_same(limited, cut)
 
 
+@pytest.mark.parametrize("num_slots", [0, 3])
+def test_a_ring_in_pieces_gives_what_a_whole_one_gives(monkeypatch, num_slots):
+    whole = sample(generate=generator(num_slots=num_slots))
+    monkeypatch.setattr(kv_cache, "pieces", lambda capacity: (3, 3, capacity - 6))
+    assert_same(sample(generate=tiny.jit(make(num_slots=num_slots))), whole)
+    assert whole.length_B.max() == RESPONSE  # it went through all pieces
+
+
 def test_each_completion_has_its_own_limit_if_told_so():
     limit_B = np.random.default_rng(0).integers(1, RESPONSE + 1, B)
     free, cut = sample(), sample(limit=limit_B)
@@ -420,13 +429,16 @@ def test_the_loops_carry_the_cache_in_the_type_that_is_asked_for(program):
 
 
 def test_a_prompt_is_prefilled_once_whatever_the_size_of_its_group(program):
-    """No array has positions of a prompt and rows of completions, except keys and values copied."""
+    """No array has positions of a prompt and rows of completions, but keys and values of slots
+    that are refilled: copies."""
     found = tiny.shapes(program)
     width, heads = MODEL.mlp_dim, (MODEL.num_heads, MODEL.head_dim)
     for each in ((D,), (width,), heads):
         assert (P, CAPACITY, *each) in found
         assert (B, CAPACITY, *each) not in found
-    assert (B, MODEL.num_kv_heads, CAPACITY, MODEL.head_dim) in found
+    K, H = MODEL.num_kv_heads, MODEL.head_dim
+    assert (P, K, CAPACITY, H) in found and (B, K, CAPACITY, H) not in found
+    assert (3, K, CAPACITY, H) in tiny.shapes(trace(make(num_slots=3)))
 
 
 def test_only_a_rows_last_position_meets_the_vocabulary(program):
