@@ -9,9 +9,9 @@ slots last, values with the features last, each as its product reads it: XLA's C
 as long to multiply queries with keys that lie as values do. With latent attention the keys are its
 latents, K = 1, which are mixed too and lie as values do; `prefix_v` and `ring_v` are empty.
 
-The ring lies in pieces, one array each, and a step reads those in which some row sees a slot: until
-the ring has gone round once that is as far as it is filled, later as far back as the oldest row's
-first token. The rows of a group may read one prefix.
+On a CPU the ring lies in pieces, one array each, and a step reads those in which some row sees a
+slot: until the ring has gone round once that is as far as it is filled, later as far back as the
+oldest row's first token. The rows of a group may read one prefix.
 
 In 8 bits (kind="int8") an array is bits.Bits: integers, and beside them a float32 scale for each
 row, head and slot, which multiplies the slot's logit, or its weight before values are mixed.
@@ -27,7 +27,7 @@ import jax.numpy as jnp
 
 from r1_jax.models import attention, bits
 from r1_jax.models import config as model_config
-from r1_jax.sharding import place
+from r1_jax.sharding import mesh, place
 
 Cached = jax.Array | bits.Bits
 Ring = tuple[Cached, ...]  # a layer's pieces, along the slots
@@ -105,7 +105,13 @@ def allocate(
 
 
 def pieces(capacity: int) -> tuple[int, ...]:
-    """The slots of each piece of a ring: even, but for the last one's, and not many."""
+    """The slots of each piece of a ring: even, but for the last one's, and not many.
+
+    One piece but on a CPU: a TPU's compiler copies at every step what a branch may read
+    (docs/PLAN.md), and a GPU's host waits to learn which branch it is.
+    """
+    if not mesh.is_of_cpus():
+        return (capacity,)
     size = -(-capacity // (16 * _NUM_PIECES)) * 16
     if size < _MIN_PIECE:
         return (capacity,)

@@ -155,3 +155,10 @@ def is_of_tpus() -> bool:
     """Whether the program is being traced for a mesh of TPUs, attached or merely described."""
     active = current()
     return active is not None and active.mesh.devices.flat[0].platform == "tpu"
+
+
+def is_of_cpus() -> bool:
+    """Whether the program is being traced for CPUs: the active mesh's, else those at hand."""
+    active = current()
+    found = jax.default_backend() if active is None else active.mesh.devices.flat[0].platform
+    return found == "cpu"

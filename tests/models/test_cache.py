@@ -9,6 +9,7 @@ import pytest
 
 from r1_jax.models import bits
 from r1_jax.models import cache as kv_cache
+from r1_jax.sharding import mesh
 from tests.golden import decoder_numpy as golden
 from tests.models import tiny
 
@@ -122,7 +123,7 @@ def test_a_new_token_sees_its_prompt_and_its_own_last_tokens():
     np.testing.assert_array_equal(attend(spoilt, slot)[0], out_B1NH)
 
 
-def test_a_ring_has_a_few_pieces_which_no_two_slots_lie_across():
+def test_a_ring_has_a_few_pieces_which_no_two_slots_lie_across(monkeypatch):
     assert kv_cache.pieces(7) == (7,) and kv_cache.pieces(64) == (64,)
     assert kv_cache.pieces(192) == (48, 48, 48, 48)
     assert kv_cache.pieces(200) == (64, 64, 64, 8)
@@ -131,6 +132,8 @@ def test_a_ring_has_a_few_pieces_which_no_two_slots_lie_across():
         found = kv_cache.pieces(capacity)
         assert sum(found) == capacity and len(found) <= 4 and min(found) > 0
         assert all(size % 2 == 0 for size in found[:-1])
+    monkeypatch.setattr(mesh, "is_of_cpus", lambda: False)
+    assert kv_cache.pieces(8192) == (8192,)
 
 
 @pytest.mark.parametrize("kind", ["float", "int8"])

@@ -5,8 +5,10 @@ import itertools
 import os
 import subprocess
 import sys
+import types
 
 import jax
+import numpy as np
 import pytest
 
 from r1_jax.sharding import axes, mesh
@@ -139,6 +141,13 @@ def test_rules_that_name_an_axis_the_mesh_lacks():
         mesh.activate(mesh.make_mesh(8), axes.RULES | {"mlp": "stage"}),
     ):
         pass
+
+
+def test_what_a_program_is_traced_for_is_the_meshs(monkeypatch):
+    assert mesh.is_of_cpus() and not mesh.is_of_tpus()
+    described = types.SimpleNamespace(devices=np.array([types.SimpleNamespace(platform="tpu")]))
+    monkeypatch.setattr(mesh, "current", lambda: mesh.Active(described, axes.RULES))
+    assert mesh.is_of_tpus() and not mesh.is_of_cpus()
 
 
 def test_a_mesh_without_rules_is_an_error():
