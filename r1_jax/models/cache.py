@@ -281,15 +281,17 @@ def _written(ring: Ring, new: jax.Array, slot: jax.Array, feature_axis: int) -> 
     for piece in ring:
         update = bits.of(new, (feature_axis,), "int8") if isinstance(piece, bits.Bits) else new
         last = first + jax.tree.leaves(piece)[0].shape[axis]
-        is_here = (slot >= first) & (slot < last)
+        is_here = None if len(ring) == 1 else (slot >= first) & (slot < last)
         written.append(jax.tree.map(partial(_put, slot - first, is_here, axis), piece, update))
         first = last
     return tuple(written)
 
 
-def _put(slot: jax.Array, is_here: jax.Array, axis: int, old: jax.Array, new: jax.Array):
-    held = jax.lax.dynamic_slice_in_dim(old, slot, new.shape[axis], axis)
-    return jax.lax.dynamic_update_slice_in_dim(old, jnp.where(is_here, new, held), slot, axis)
+def _put(slot: jax.Array, is_here: jax.Array | None, axis: int, old: jax.Array, new: jax.Array):
+    if is_here is not None:
+        held = jax.lax.dynamic_slice_in_dim(old, slot, new.shape[axis], axis)
+        new = jnp.where(is_here, new, held)
+    return jax.lax.dynamic_update_slice_in_dim(old, new, slot, axis)
 
 
 def _part(
