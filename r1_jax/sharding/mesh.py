@@ -35,7 +35,7 @@ def enough_threads() -> None:
     a caller that runs ahead of its devices fills the pool with waiting, and the process aborts
     (seen with jax 0.10.2). A PJRT_NPROC that is set already is left alone.
     """
-    num_devices = jax.config.read("jax_num_cpu_devices")
+    num_devices = jax.config.jax_num_cpu_devices  # pyright: ignore[reportAttributeAccessIssue]
     if num_devices > 1:
         os.environ.setdefault("PJRT_NPROC", str(max(2 * num_devices, os.cpu_count() or 1)))
 
