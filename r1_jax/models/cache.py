@@ -9,9 +9,8 @@ slots last, values with the features last, each as its product reads it: XLA's C
 as long to multiply queries with keys that lie as values do. With latent attention the keys are its
 latents, K = 1, which are mixed too and lie as values do; `prefix_v` and `ring_v` are empty.
 
-On a CPU the ring lies in pieces, one array each, and a step reads those in which some row sees a
-slot: until the ring has gone round once that is as far as it is filled, later as far back as the
-oldest row's first token. The rows of a group may read one prefix.
+Where no row is refilled, the rows of a group may read one prefix, and the ring may lie in pieces,
+one array each: a step reads those in which some row sees a slot, as far as the ring is filled.
 
 In 8 bits (kind="int8") an array is bits.Bits: integers, and beside them a float32 scale for each
 row, head and slot, which multiplies the slot's logit, or its weight before values are mixed.
@@ -33,7 +32,7 @@ Cached = jax.Array | bits.Bits
 Ring = tuple[Cached, ...]  # a layer's pieces, along the slots
 
 _NUM_PIECES = 4
-_MIN_PIECE = 32  # slots: below it a piece costs more than it saves
+_MIN_PIECE = 32  # slots
 
 
 @jax.tree_util.register_dataclass
@@ -64,10 +63,12 @@ def allocate(
     num_layers: int | None = None,
     *,
     kind: str = "float",
+    in_pieces: bool = False,
 ) -> KVCache:
     """An empty cache; zeros, because masked slots still enter a product. num_layers: else all.
 
-    kind: "int8", or "float", which is the compute type.
+    kind: "int8", or "float", which is the compute type. in_pieces: the ring, where that pays
+    (`pieces`); of no use once all of it is filled, as it is where rows are refilled.
     """
     num_layers = config.num_layers if num_layers is None else num_layers
     dtype = jnp.dtype(config.compute_dtype)
@@ -91,7 +92,8 @@ def allocate(
         return empty((num_rows, heads[0], heads[1], length), KEY_NAMES)
 
     def rings(arrays):
-        return tuple(zip(*(arrays(size) for size in pieces(ring_capacity)), strict=True))
+        sizes = pieces(ring_capacity) if in_pieces else (ring_capacity,)
+        return tuple(zip(*(arrays(size) for size in sizes), strict=True))
 
     none_B = jnp.zeros(num_rows, jnp.int32)
     return KVCache(
@@ -108,7 +110,7 @@ def pieces(capacity: int) -> tuple[int, ...]:
     """The slots of each piece of a ring: even, but for the last one's, and not many.
 
     One piece but on a CPU: a TPU's compiler copies at every step what a branch may read
-    (docs/PLAN.md), and a GPU's host waits to learn which branch it is.
+    (docs/PLAN.md); on a GPU it was not tried.
     """
     if not mesh.is_of_cpus():
         return (capacity,)
@@ -200,9 +202,8 @@ def attend(cache: KVCache, layer: int, slot: jax.Array, seen_BQS: jax.Array) -> 
     """A `mix` for Q new tokens a row: writes ring slots `slot`.., then attends prefix and ring.
 
     It carries out the layer's new (ring_k, ring_v). Visible are the prompt's tokens and the ring
-    slots of seen_BQS, the new ones among them. The slots do not go on over a piece's end, of which
-    a slot of a multiple of Q = 1 or 2 is sure. Softmax in float32. Values None: keys are mixed
-    instead, and the ring_v carried out is None.
+    slots of seen_BQS, the new ones among them. The slots do not go on over a piece's end. Softmax
+    in float32. Values None: keys are mixed instead, and the ring_v carried out is None.
     """
 
     def mix(q_BQNH, k_BQKH, v_BQKH, scale=None):
@@ -211,8 +212,8 @@ def attend(cache: KVCache, layer: int, slot: jax.Array, seen_BQS: jax.Array) -> 
         M = N // K * Q  # a group's query heads, each of Q tokens
         scale = H**-0.5 if scale is None else scale
         has_values = v_BQKH is not None
-        key_axes = (0, 2, 3, 1) if has_values else (0, 2, 1, 3)
-        ring_k = _written(cache.ring_k[layer], k_BQKH.transpose(key_axes), slot, 3 - has_values)
+        key_axes, feature_axis = ((0, 2, 3, 1), 2) if has_values else ((0, 2, 1, 3), 3)
+        ring_k = _written(cache.ring_k[layer], k_BQKH.transpose(key_axes), slot, feature_axis)
         ring_v = None
         if has_values:
             ring_v = _written(cache.ring_v[layer], v_BQKH.transpose(0, 2, 1, 3), slot, 3)
@@ -226,7 +227,6 @@ def attend(cache: KVCache, layer: int, slot: jax.Array, seen_BQS: jax.Array) -> 
         length_P = cache.prefix_length_B.reshape(P, -1)[:, 0]
         seen_P1S = (prompt_S[None, :] < length_P[:, None])[:, None]
         of_prompt = _part(q_PKMH, prefix_k, prefix_v, seen_P1S, scale)
-
         parts = [_Part(*(_apart(x, B) for x in of_prompt))]
 
         seen_BMS = jnp.tile(seen_BQS, (1, N // K, 1)) if Q > 1 else seen_BQS

@@ -154,8 +154,7 @@ def make_generate(
                 chosen_BSLX = write(chosen_BSLX, chosen_BLX)
             return dataclasses.replace(
                 slots,
-                # A row at its end no longer looks back, and holds no piece of the ring open.
-                cache=dataclasses.replace(cache, age_B=jnp.where(active_B, cache.age_B, 0)),
+                cache=cache,
                 hidden_BD=hidden_BD,
                 active_B=active_B,
                 length_B=length_B,
@@ -200,10 +199,16 @@ def make_generate(
 
         none_B = jnp.full(num_slots, IDLE, jnp.int32)
         empty = of_requests.none_done(num_slots, max_response, pad_id, chosen_PTLX)
-        is_shared = num_slots == num_requests  # slot b works on completion b, groups side by side
-        capacity = 0 if is_shared else prompt_capacity
-        cache = kv_cache.allocate(model, num_slots, capacity, max_response, kind=sampling.cache)
-        if is_shared:
+        is_once = num_slots == num_requests  # slot b works on completion b, groups side by side
+        cache = kv_cache.allocate(
+            model,
+            num_slots,
+            0 if is_once else prompt_capacity,
+            max_response,
+            kind=sampling.cache,
+            in_pieces=is_once,
+        )
+        if is_once:
             cache = dataclasses.replace(cache, prefix_k=prompt_k, prefix_v=prompt_v)
         slots = _Slots(
             cache=cache,

@@ -301,12 +301,13 @@ def test_refilled_slots_give_what_all_at_once_gives():
     assert_same(limited, cut)
 
 
-@pytest.mark.parametrize("num_slots", [0, 3])
-def test_a_ring_in_pieces_gives_what_a_whole_one_gives(monkeypatch, num_slots):
-    whole = sample(generate=generator(num_slots=num_slots))
+def test_a_ring_in_pieces_gives_what_a_whole_one_gives(monkeypatch):
+    whole = sample()
     monkeypatch.setattr(kv_cache, "pieces", lambda capacity: (3, 3, capacity - 6))
-    assert_same(sample(generate=tiny.jit(make(num_slots=num_slots))), whole)
+    assert_same(sample(generate=tiny.jit(make())), whole)
     assert whole.length_B.max() == RESPONSE  # it went through all pieces
+    assert tiny.count(trace(make()), "cond") == 3  # each is read in a branch of its own
+    assert not tiny.count(trace(make(num_slots=3)), "cond")  # and refilled rows have a whole one
 
 
 def test_each_completion_has_its_own_limit_if_told_so():
