@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -30,8 +31,6 @@ class MetricsLog:
         required: Sequence[str] | Mapping[str, str] = names.ROW,
         eval_required: Sequence[str] | Mapping[str, str] = names.EVAL_ROW,
     ):
-        import tensorboardX
-
         self._workdir = pathlib.Path(workdir)
         self._samples = self._workdir / "samples"
         self._samples.mkdir(parents=True, exist_ok=True)
@@ -39,7 +38,7 @@ class MetricsLog:
         self._rows = _Rows(self._workdir / "metrics.jsonl", required)
         self._evals = _Rows(self._workdir / "eval.jsonl", eval_required)
         self._last_step = first_step - 1
-        self._tensorboard = tensorboardX.SummaryWriter(
+        self._tensorboard = _tensorboardx().SummaryWriter(
             str(self._workdir / "tensorboard"),
             purge_step=first_step,  # tells TensorBoard to forget what a killed process wrote
             filename_suffix=f".from_step_{first_step}",
@@ -129,6 +128,19 @@ class _Rows:
 
     def close(self):
         self._file.close()
+
+
+def _tensorboardx():
+    """tensorboardX without torch, which it imports wherever it finds one, for two seconds."""
+    if "torch" not in sys.modules:
+        sys.modules["torch"] = None  # type: ignore[assignment]  # an import of it is an ImportError
+        try:
+            import tensorboardX
+        finally:
+            del sys.modules["torch"]
+    import tensorboardX
+
+    return tensorboardX
 
 
 def _with_step(step, mapping):

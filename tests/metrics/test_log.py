@@ -190,3 +190,23 @@ def test_the_hosts_that_do_not_write_take_the_same_calls():
     with log.Silent() as silent:
         silent.row(0, {})
         silent.samples(0, [])
+
+
+def test_a_log_does_not_load_torch_and_leaves_it_to_who_wants_it(tmp_path):
+    (tmp_path / "torch.py").write_text("print('torch is loaded')")
+    child = subprocess.run(
+        [sys.executable, "-c", NO_TORCH, str(tmp_path / "run")],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert child.stdout.splitlines() == ["open", "torch is loaded"], child.stderr
+
+
+NO_TORCH = """
+import sys
+from r1_jax.metrics import log
+log.MetricsLog(sys.argv[1]).close()
+print("open")
+import torch
+"""
