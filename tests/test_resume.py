@@ -109,27 +109,21 @@ def test_two_runs_with_one_seed_are_bit_identical_and_the_second_compiles_nothin
 
 
 @pytest.mark.kill
-@pytest.mark.parametrize(
-    ("phase", "at", "resumed_from"),
-    [("rollout", 10, 8), ("score", 2, 0), ("update", 7, 4), ("save", 8, 4)],
-)
-def test_killed_and_started_again_a_run_is_bit_identical_to_the_uninterrupted_one(
-    phase, at, resumed_from, whole, shared
-):
-    workdir = shared / f"killed_in_{phase}"
-    killed = _start(workdir, shared, phase, at)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    complete = [p.name for p in (workdir / "checkpoints").glob("step_????????")]
-    found = int(max(complete, default="step_00000000").removeprefix("step_"))
-    # Checkpoints are written beside the training: on a busy machine the last may not be whole yet.
-    assert found in {resumed_from, max(0, resumed_from - 4)}
-    resumed_from = found
-    if phase == "save":
-        assert list((workdir / "checkpoints").glob("*tmp*"))
+def test_killed_in_every_phase_a_run_is_bit_identical_to_the_uninterrupted_one(whole, shared):
+    workdir = shared / "killed"
+    for phase, at, kept in (("score", 2, 0), ("update", 7, 4), ("save", 8, 4), ("rollout", 10, 8)):
+        killed = _start(workdir, shared, phase, at)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        complete = [p.name for p in (workdir / "checkpoints").glob("step_????????")]
+        found = int(max(complete, default="step_00000000").removeprefix("step_"))
+        # Checkpoints are written beside the training: on a busy machine the last may not be whole.
+        assert found in {kept, max(0, kept - 4)}
+        if phase == "save":
+            assert list((workdir / "checkpoints").glob("*tmp*"))
     resumed = _start(workdir, shared)
     assert resumed.stdout == "done\n", resumed.stderr
     assert _result(workdir) == _result(whole)
-    assert _compilations(workdir)[resumed_from // 2 + 1 :] == [0] * (5 - resumed_from // 2)
+    assert _compilations(workdir)[found // 2 + 1 :] == [0] * (5 - found // 2)
     assert _start(workdir, shared).stdout == "was done\n"
 
 
@@ -197,11 +191,11 @@ def test_ppo_trains_a_policy_and_a_critic_and_compiles_nothing_after_the_first_s
 
 
 @pytest.mark.kill
-@pytest.mark.parametrize(("phase", "at"), [("update", 7), ("save", 8)])
-def test_a_killed_run_of_ppo_goes_on_to_the_bit(phase, at, whole_ppo, shared):
-    workdir = shared / f"ppo_killed_in_{phase}"
-    killed = _start(workdir, shared, phase, at, "ppo")
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+def test_a_run_of_ppo_killed_in_two_phases_goes_on_to_the_bit(whole_ppo, shared):
+    workdir = shared / "ppo_killed"
+    for phase, at in (("update", 7), ("save", 8)):
+        killed = _start(workdir, shared, phase, at, "ppo")
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
     resumed = _start(workdir, shared, "", 0, "ppo")
     assert resumed.stdout == "done\n", resumed.stderr
     assert _result(workdir) == _result(whole_ppo)
