@@ -1,20 +1,26 @@
 """A run priced on TPUs that are described, not attached: each phase compiled ahead of time.
 
 The functions are those that a run compiles (`traced`), on the shapes of its arrays (`abstract`),
-with the TPU's own compiler. Memory is what that compiler allots. FLOPs, traffic and collectives are
+with the TPU's own compiler. Memory is what that compiler allots, and a program that it refuses
+does not fit (`allotted`). FLOPs, traffic and collectives are
 read from the compiled program, loops multiplied out (`program_cost`). Seconds are a roofline: the
 largest of FLOPs, HBM bytes and interconnect bytes over the chip's ceilings (`chips`), all overlap
 assumed; a run is slower. Completions are taken to be as long as they may be, so hours are an upper
 end of that bound. Pieces of rows are compiled at their full length alone, the dearest branch.
 """
 
+import contextlib
 import dataclasses
+import pathlib
+import re
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
 
 from r1_jax.models import expert_rows, lora
 from r1_jax.pipeline import (
@@ -39,9 +45,8 @@ class Compiled:
     """A phase's program, and what lies in the chips' memory beside its arguments."""
 
     name: str
-    memory: Any
-    program: text.Program | None
-    beside: float  # bytes
+    memory: dict[str, float]  # bytes; what the compiler would have needed, where it refused
+    program: text.Program | None  # None where it refused
     seconds: float  # compiling took
 
 
@@ -112,13 +117,54 @@ def lower_supervised(
 
 
 def compile_phase(name: str, lower: Callable[[], Any], beside: float, mesh) -> Compiled:
-    """The phase compiled for the mesh; a program too large for the chip compiles all the same."""
+    """The phase compiled for the mesh, or how much memory it was refused. beside: bytes."""
     start = time.monotonic()
-    with meshes.activate(mesh):
-        compiled = lower().compile()
-    memory = compiled.memory_analysis()
-    program = text.read(compiled.as_text())
-    return Compiled(name, memory, program, beside, time.monotonic() - start)
+    with meshes.activate(mesh), _compiling_anew(), tempfile.TemporaryDirectory() as folder:
+        lowered = lower()
+        try:
+            compiled = lowered.compile(compiler_options={"xla_dump_to": folder})
+        except jax.errors.JaxRuntimeError as error:
+            memory = {"refused": refused(str(error)), "beside": beside}
+            return Compiled(name, memory, None, time.monotonic() - start)
+        memory = memory_of(compiled.memory_analysis(), allotted(folder)) | {"beside": beside}
+    return Compiled(name, memory, text.read(compiled.as_text()), time.monotonic() - start)
+
+
+@contextlib.contextmanager
+def _compiling_anew():
+    """Without the persistent cache: a program from there has no report, and a TPU's is not read."""
+    was = jax.config.values["jax_enable_compilation_cache"]
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()  # whether it is used was decided at the first compilation
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", was)
+        compilation_cache.reset_cache()
+
+
+def allotted(folder: str) -> float:
+    """Bytes of the device's memory that XLA's report on a program in `folder` says it takes.
+
+    Arguments, results and temporaries, with the gaps between them. It is what libtpu holds against
+    the chip; temp_size_in_bytes of `memory_analysis` is more than that wherever devices exchange
+    anything: by up to 5 GiB in 16, of programs that compile (docs/PLAN.md).
+    """
+    (path,) = pathlib.Path(folder).glob("*memory-usage-report.txt")
+    found = re.search(r"^Memory Space: default .*\nTotal bytes: (\d+)", path.read_text(), re.M)
+    assert found is not None, path.name
+    return float(found[1])
+
+
+def refused(message: str) -> float:
+    """Bytes that a program needs of which the compiler says that the chip has fewer.
+
+    Raises what the message is where it says anything else.
+    """
+    needs = re.search(r"(?:HLO temporaries \(|Used )([\d.]+)([KMGT])", message)
+    if "RESOURCE_EXHAUSTED" not in message or needs is None:
+        raise RuntimeError(f"the compiler failed: {message}")
+    return float(needs[1]) * 1024 ** (1 + "KMGT".index(needs[2]))
 
 
 def price(
@@ -131,32 +177,34 @@ def price(
 ) -> list[dict[str, Any]]:
     """The rows of a report that one compiled program is: prefill and decoding are one program.
 
-    trips, turns: of loops as long as the run says, as in program_cost.of_program.
+    trips, turns: of loops as long as the run says, as in program_cost.of_program. Of a program that
+    was refused memory is known alone.
     """
-    assert found.program is not None
+    memory = {name: value / GIB for name, value in found.memory.items()}
+    names = ("prefill", "decode") if found.name == "generate" else (found.name,)
+    if found.program is None:
+        return [row(name, None, memory, where, mesh, config) for name in names]
     shape = dict(zip(mesh.axis_names, mesh.devices.shape, strict=True))
     outside, inside = program_cost.of_program(found.program, shape, trips, turns)
-    memory = memory_of(found)
-    if found.name != "generate":
+    if len(names) == 1:
         outside.add(inside)
-        return [row(found.name, outside, memory, where, mesh, config)]
+    costs = (outside, inside)[: len(names)]
     return [
-        row("prefill", outside, memory, where, mesh, config),
-        row("decode", inside, memory, where, mesh, config),
+        row(name, cost, memory, where, mesh, config)
+        for name, cost in zip(names, costs, strict=True)
     ]
 
 
-def memory_of(found: Compiled) -> dict[str, float]:
-    """GiB a chip: arguments, temporaries, results that reuse no argument, what lies beside."""
-    m = found.memory
-    parts = {
-        "arguments": m.argument_size_in_bytes,
-        "temporaries": m.temp_size_in_bytes,
-        "results": m.output_size_in_bytes - m.alias_size_in_bytes,
-        "program": m.generated_code_size_in_bytes,
-        "beside": found.beside,
+def memory_of(analysis, total: float) -> dict[str, float]:
+    """Bytes a chip: arguments, temporaries, results that reuse no argument, the program itself."""
+    arguments = analysis.argument_size_in_bytes
+    results = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    return {
+        "arguments": arguments,
+        "temporaries": total - arguments - results,
+        "results": results,
+        "program": analysis.generated_code_size_in_bytes,
     }
-    return {name: value / GIB for name, value in parts.items()}
 
 
 KNOBS = {
@@ -170,24 +218,29 @@ KNOBS = {
 
 
 def row(name, cost, memory, where: chips.Slice, mesh, config) -> dict[str, Any]:
-    """One phase of the report."""
+    """One phase of the report; cost None, and its figures too, where it was refused."""
     chip, total = where.chip, sum(memory.values())
     limit = chip.hbm_bytes / GIB
-    seconds = {
-        "flops": cost.flops / peak(chip, config),
-        "hbm": cost.hbm_bytes / chip.hbm_bandwidth,
-        "ici": sum(b / bandwidth(axes, where, mesh) for axes, b in cost.sent.items()),
-    }
-    bound_by = max(seconds, key=lambda k: seconds[k])
-    fits = total <= limit
+    fits = cost is not None and total <= limit
     key = "generate" if name in ("prefill", "decode") else name
-    return {
+    found = {
         "name": name,
         "hbm_gib": total,
         "limit_gib": limit,
         "fits": fits,
         "memory": memory,
         "advice": "" if fits else f"{total - limit:.1f} GiB too much: {KNOBS[key]}",
+    }
+    if cost is None:
+        unknown = ("tflop", "hbm_traffic_gib", "seconds", "roofline_seconds", "bound_by")
+        return found | dict.fromkeys(unknown) | {"collective_gib": {}}
+    seconds = {
+        "flops": cost.flops / peak(chip, config),
+        "hbm": cost.hbm_bytes / chip.hbm_bandwidth,
+        "ici": sum(b / bandwidth(axes, where, mesh) for axes, b in cost.sent.items()),
+    }
+    bound_by = max(seconds, key=lambda k: seconds[k])
+    return found | {
         "tflop": cost.flops / 1e12,
         "hbm_traffic_gib": cost.hbm_bytes / GIB,
         "collective_gib": {"+".join(axes): b / GIB for axes, b in sorted(cost.sent.items()) if b},
@@ -245,6 +298,8 @@ def run(
 ) -> dict[str, Any]:
     """The report of one experiment on one slice. kind: rl, sft or pretrain.
 
+    Hours, and what follows from them, are None where a phase is refused for its memory.
+
     only: a phase, to price it alone; hours are then its own. num_steps: updates of sft or pretrain,
     0 where only the data would tell. Raises ValueError for a mesh or batch that does not divide.
     """
@@ -269,7 +324,8 @@ def run(
         turns = expert_turns(config, mesh, tokens_at_once(config, loop, name))
         rows += price(found, where, mesh, config, trips, turns)
         total = rows[-1]["hbm_gib"]
-        say(f"{name}: compiled in {found.seconds:.0f} s, {total:.2f} GiB a chip")
+        did = "compiled" if found.program else "refused"
+        say(f"{name}: {did} in {found.seconds:.0f} s, {total:.2f} GiB a chip")
     rows.append(save_row(lowered, where))
     report = {
         "topology": where.name,
@@ -288,11 +344,14 @@ def run(
         every = config.checkpoint.every or num_steps
         times = {"update": num_steps, "save": -(-num_steps // every)}
         tokens, steps = loop.batch_rows * loop.row_length, num_steps
+    report |= {"num_steps": steps}
+    if any(r["roofline_seconds"] is None for r in rows):
+        unknown = ("hours", "hours_by_phase", "chip_hours", "tokens_per_second")
+        return report | dict.fromkeys(unknown)
     seconds = {r["name"]: r["roofline_seconds"] * times[r["name"]] for r in rows}
     total = sum(seconds.values())
     rounds = times.get("decode", steps)
     return report | {
-        "num_steps": steps,
         "hours": total / 3600,
         "hours_by_phase": {name: s / 3600 for name, s in seconds.items()},
         "chip_hours": total / 3600 * len(where.devices),

@@ -1,6 +1,7 @@
 """Which experiments a plan is of, and which meshes and microbatches of one would fit best."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -85,7 +86,7 @@ def rank(
             say(row(reports[-1]))
     if not reports:
         raise ValueError(f"no mesh of {len(where.devices)} chips divides this run; last: {why}")
-    return sorted(reports, key=lambda r: (not fits(r), r["hours"]))
+    return sorted(reports, key=lambda r: (not fits(r), r["hours"] or math.inf))
 
 
 def fits(report: dict[str, Any]) -> bool:
@@ -97,10 +98,9 @@ def row(report: dict[str, Any]) -> str:
     mesh = " ".join(f"{axis} {size}" for axis, size in report["mesh"].items())
     most = max(phase["hbm_gib"] for phase in report["phases"])
     verdict = "fits" if fits(report) else "does not fit"
-    return (
-        f"{mesh}, microbatches {report['num_microbatches']}: {verdict}, {most:.1f} GiB, "
-        f"{report['hours']:.3g} hours"
-    )
+    took = "hours unknown" if report["hours"] is None else f"{report['hours']:.3g} hours"
+    pieces = report["num_microbatches"]
+    return f"{mesh}, microbatches {pieces}: {verdict}, {most:.1f} GiB, {took}"
 
 
 def table(ranked: list[dict[str, Any]]) -> str:

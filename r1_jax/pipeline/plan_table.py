@@ -15,13 +15,13 @@ def table(report: dict[str, Any]) -> str:
         rows.append((
             phase["name"],
             f"{phase['hbm_gib']:.2f}",
-            f"{phase['limit_gib']:.0f}",
+            f"{phase['limit_gib']:.2f}",
             "yes" if phase["fits"] else "no",
-            f"{phase['tflop']:.1f}",
-            f"{phase['hbm_traffic_gib']:.1f}",
+            _shown(phase["tflop"], ".1f"),
+            _shown(phase["hbm_traffic_gib"], ".1f"),
             sent or "-",
-            f"{phase['roofline_seconds']:.3g}",
-            phase["bound_by"],
+            _shown(phase["roofline_seconds"], ".3g"),
+            phase["bound_by"] or "-",
         ))  # fmt: skip
     mesh = " x ".join(f"{axis} {size}" for axis, size in report["mesh"].items())
     where = f"{report['topology']}, {report['num_chips']} chips"
@@ -35,8 +35,15 @@ def table(report: dict[str, Any]) -> str:
     lines.append(
         f"a checkpoint is {save['checkpoint_gib']:.1f} GiB, {save['host_gib']:.1f} GiB a host"
     )
+    if report["hours"] is None:
+        lines.append("hours are not known: the compiler refuses a phase for its memory")
+        return "\n".join(lines)
     lines.append(
         f"{report['num_steps']} updates: at least {report['hours']:.3g} hours, "
         f"{report['chip_hours']:.3g} chip-hours, at most {report['tokens_per_second']:.3g} tokens/s"
     )
     return "\n".join(lines)
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

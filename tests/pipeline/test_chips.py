@@ -39,4 +39,6 @@ def test_a_shape_that_libtpu_does_not_know_is_one_error():
 def test_a_slice_has_its_chips():
     found = chips.describe("v5e:2x2")
     assert len(found.devices) == 4 and found.devices[0].platform == "tpu"
-    assert found.chip.hbm_bytes == 16 * 2**30
+    assert found.chip.hbm_bytes == 15.75 * 2**30
+    # a v4's two cores are one device
+    assert len(chips.describe("v4:2x2x1").devices) == 4
