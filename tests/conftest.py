@@ -7,6 +7,8 @@ import pathlib
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "jit")
 )
+# torch's threads wait for each other by turning; two workers' on two cores, five times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import jax
 
