@@ -163,7 +163,15 @@ def fill(
         def one(row, prompt):
             return jnp.where(fresh_B[:, None, None, None], prompt[source_B], row)
 
-        return jax.tree.map(one, rows, prompts)
+        # One array after the other: prompts are gathered to be taken from, and all layers' at once
+        # would be several gigabytes beside the cache.
+        leaves, structure = jax.tree.flatten(rows)
+        taken: list[jax.Array] = []
+        for row, prompt in zip(leaves, jax.tree.leaves(prompts), strict=True):
+            if taken:
+                prompt, taken[-1] = jax.lax.optimization_barrier((prompt, taken[-1]))
+            taken.append(one(row, prompt))
+        return jax.tree.unflatten(structure, taken)
 
     if jax.tree.leaves(cache.prefix_k)[0].shape[0] == len(fresh_B):
         cache = dataclasses.replace(

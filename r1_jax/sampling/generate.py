@@ -185,7 +185,7 @@ def make_generate(
                 slots.stop_B,
                 chosen_BRLX,
             )
-            done = jax.tree.map(lambda to, x: to.at[row_B].set(x, mode="drop"), done, found)
+            done = of_requests.collected(done, row_B, found)
             request_B = jnp.where(finished_B, IDLE, slots.request_B)
             return dataclasses.replace(slots, request_B=request_B), done
 
@@ -224,7 +224,9 @@ def make_generate(
             slot=jnp.int32(0),
             next_request=jnp.int32(0),
         )
-        done = of_requests.none_done(num_requests, max_response, pad_id, chosen_PTLX)
+        done = of_requests.split(
+            of_requests.none_done(num_requests, max_response, pad_id, chosen_PTLX)
+        )
         slots, done = jax.lax.while_loop(unserved, serve, (slots, done))
         return of_requests.rollouts(
             requests,

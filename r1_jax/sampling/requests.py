@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from r1_jax.core import types
+from r1_jax.sharding import place
 
 NONE = -1  # a slot's request when it works on none; a row's stop when no stop token was drawn
 
@@ -75,6 +76,21 @@ def none_done(num: int, max_response: int, pad_id: int, chosen_PTLX: jax.Array |
         if chosen_PTLX is None
         else jnp.zeros((num, max_response, *chosen_PTLX.shape[2:]), jnp.int16),
     )
+
+
+def collected(done: Done, row_B: jax.Array, found: Done) -> Done:
+    """`done` with rows row_B those of `found`; a row out of range is dropped.
+
+    Its rows are split over the batch's axes: whole, on every device, they would be a gigabyte of
+    8,192 completions of as many tokens.
+    """
+    both = jax.tree.map(lambda to, x: to.at[row_B].set(x, mode="drop"), done, found)
+    return split(both)
+
+
+def split(done: Done) -> Done:
+    """`done` laid out with its rows over the batch's axes."""
+    return jax.tree.map(lambda x: place.constrain(x, "batch", *(None,) * (x.ndim - 1)), done)
 
 
 def rollouts(

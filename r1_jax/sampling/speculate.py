@@ -235,7 +235,7 @@ def make_generate(
             slots = jax.lax.while_loop(keep_decoding, decode, fill(slots))
             finished_B = (slots.request_B != IDLE) & ~slots.active_B
             row_B = jnp.where(finished_B, slots.request_B, requests.num)  # out of range: dropped
-            done = jax.tree.map(lambda to, x: to.at[row_B].set(x, mode="drop"), done, slots.done)
+            done = of_requests.collected(done, row_B, slots.done)
             request_B = jnp.where(finished_B, IDLE, slots.request_B)
             return dataclasses.replace(slots, request_B=request_B), done
 
@@ -265,7 +265,9 @@ def make_generate(
             steps=jnp.int32(0),
             next_request=jnp.int32(0),
         )
-        done = of_requests.none_done(requests.num, max_response, pad_id, chosen_PTLX)
+        done = of_requests.split(
+            of_requests.none_done(requests.num, max_response, pad_id, chosen_PTLX)
+        )
         slots, done = jax.lax.while_loop(unserved, serve, (slots, done))
         return of_requests.rollouts(
             requests,

@@ -24,6 +24,7 @@ from r1_jax.pipeline import (
     program_text,
     traced,
 )
+from r1_jax.sampling import logits as sampling_logits
 from r1_jax.sharding import mesh as meshes
 from r1_jax.training import optim, supervised, switches
 
@@ -148,6 +149,27 @@ def test_every_phase_of_a_small_run_is_priced():
     update = report["phases"][4]["tflop"] * 1e12 * 4
     assert 2 * 3 * weights * 8 * 32 < update < 2 * 6 * weights * 8 * 32
     assert "update" in plan_table.table(json.loads(json.dumps(report)))
+
+
+@needs_libtpu
+def test_slots_are_filled_layer_by_layer_and_no_chip_holds_all_completions():
+    layered = model_config.ModelConfig(
+        vocab_size=64, num_layers=16, embed_dim=64, num_heads=2, num_kv_heads=2, head_dim=128,
+        mlp_dim=128,
+    )  # fmt: skip
+    rollout = switches.GRPOConfig(
+        num_steps=16, prompts_per_rollout=64, group_size=64, num_minibatches=1,
+        num_microbatches=64, max_prompt=1024, max_response=4096,
+    )  # fmt: skip
+    config = _config(model=layered, mesh=experiment.MeshConfig(fsdp=16), grpo=rollout)
+    config = dataclasses.replace(config, sampling=sampling_logits.SamplingConfig(num_slots=64))
+    report = plan.run(config, chips.describe("v5e:4x4"), only="generate")
+    memory = report["phases"][0]["memory"]
+    prompts = 64 * 2 * 1024 * 128 * 4 / 2**30  # of one layer, keys or values, whole
+    completions = 4096 * (1024 + 4096) * (4 + 4) / 2**30
+    assert memory["results"] == pytest.approx(completions / 16, rel=0.01)
+    # a share of every layer's, before and after it is turned; a few layers' whole
+    assert memory["temporaries"] < 2 * 32 * prompts / 16 + 12 * prompts + completions / 16
 
 
 @needs_libtpu
