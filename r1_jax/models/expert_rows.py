@@ -64,7 +64,8 @@ def _add(x, index_R, new):
 
 
 def mix(x_ND, chosen_NX, weight_NX, gate_EDF, up_EDF, down_EFD, first) -> jax.Array:
-    """float32 [N, D]: weighted outputs of experts first .. first + E - 1, zeros of the others.
+    """[N, D] in x's type: weighted outputs of experts first .. first + E - 1, summed in float32;
+    zeros of the others.
 
     Over a mesh all but `first` must vary over the same axes (jax.lax.pcast).
     """
@@ -94,7 +95,7 @@ def _forward(x_ND, chosen_NX, weight_NX, gate_EDF, up_EDF, down_EFD, first):
     kernels = gate_EDF, up_EDF, down_EFD
     nothing_ND = jnp.zeros_like(x_ND, jnp.float32)
     out_ND, _ = jax.lax.scan(expert, nothing_ND, (*kernels, begin_E, end_E))
-    return out_ND, (x_ND, weight_NX, *kernels, order_M, begin_E, end_E)
+    return out_ND.astype(x_ND.dtype), (x_ND, weight_NX, *kernels, order_M, begin_E, end_E)
 
 
 def _backward(kept, gradient_ND):
@@ -109,7 +110,7 @@ def _backward(kept, gradient_ND):
             inputs = _take(x_ND, token_R), gate_DF, up_DF
             hidden_RF, transpose = jax.vjp(_hidden, *inputs)
             weight_R1 = _take(weight_M, rows_R)[:, None]
-            of_y_RD = _take(gradient_ND, token_R)
+            of_y_RD = _take(gradient_ND, token_R).astype(jnp.float32)
             unweighted_RF = jnp.einsum(
                 "RD,FD->RF",
                 of_y_RD.astype(x_ND.dtype),

@@ -3,7 +3,7 @@
 No token is dropped: tokens are sorted by their experts and multiplied group by group, or, where the
 experts are few, every expert is run on every token and what nobody asked for weighs nothing. Over a
 mesh the experts lie on the axis "expert"; every device of it sees the tokens of all, computes what
-its own experts are asked for, and the parts are summed.
+its own experts are asked for, and of the parts' sum gets its own tokens'.
 """
 
 import dataclasses
@@ -131,36 +131,73 @@ def _mix_of_many(x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD, firs
 
 
 def mix(x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD) -> jax.Array:
-    """float32 [B, T, D]: each token's chosen experts' outputs, weighted and summed."""
+    """[B, T, D]: each token's chosen experts' outputs, weighted and summed.
+
+    float32, but over a mesh in x's type, in which a device's part crosses it: half the bytes of
+    float32, and it is rounded to that type by its reader in any case.
+    """
     inputs = x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD
     part = _mix_of_few if gate_EDF.shape[0] <= FEW else _mix_of_many
     active = meshes.current()
     if active is None:
         return part(*inputs, first=0)
-    present = active.mesh.axis_names
-    expert_axes = axes.mesh_axes("experts", active.rules, present)
-    summed_axes = expert_axes + axes.mesh_axes("mlp", active.rules, present)
-    tokens = ("expert_batch", "length", None)
-    names = [tokens] * 3 + [("experts", None, "mlp")] * 2 + [("experts", "mlp", None)]
+    expert_axes, mlp_axes, seen_axes = (
+        axes.mesh_axes(name, active.rules, active.mesh.axis_names)
+        for name in ("experts", "mlp", "expert_batch")
+    )
+    names = [("batch", "length", None)] * 3 + [("experts", None, "mlp")] * 2
+    names.append(("experts", "mlp", None))
     specs = [place.activation_spec(x, n) for x, n in zip(inputs, names, strict=True)]
     # Those that do split the tokens: a single row or position, as of init's dummy, stays whole.
-    split = (() if part is None else part for part in specs[0])
-    token_axes = sum(((part,) if isinstance(part, str) else part for part in split), ())
+    row_axes, *_ = split = [_tuple(part) for part in specs[0]]
+    token_axes, kernel_axes = sum(split, ()), expert_axes + mlp_axes
+    gathered_axes = tuple(axis for axis in row_axes if axis not in seen_axes)
 
     def of_this_device(x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD):
         first = jax.lax.axis_index(expert_axes) * gate_EDF.shape[0] if expert_axes else 0
+        tokens = x_BTD, chosen_BTX, weight_BTX
+        if gathered_axes:
+            tokens = jax.lax.all_gather(tokens, gathered_axes, tiled=True)
+        x_BTD, chosen_BTX, weight_BTX = tokens
         # Said here and not left to the gathers below: the gradient of a gather whose indices alone
         # differ between devices is not summed over them (jax 0.10.2).
-        x_BTD, weight_BTX = jax.lax.pcast((x_BTD, weight_BTX), summed_axes, to="varying")
+        x_BTD, weight_BTX = _varying((x_BTD, weight_BTX), kernel_axes, token_axes)
         kernels = gate_EDF, up_EDF, down_EFD
-        gate_EDF, up_EDF, down_EFD = jax.lax.pcast(kernels, token_axes, to="varying")
+        gate_EDF, up_EDF, down_EFD = _varying(kernels, token_axes, kernel_axes)
         part_BTD = part(x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD, first)
-        return jax.lax.psum(part_BTD, summed_axes)
+        return _summed(part_BTD.astype(x_BTD.dtype), kernel_axes, gathered_axes)
 
     island = jax.shard_map(
         of_this_device, mesh=active.mesh, in_specs=tuple(specs), out_specs=specs[0]
     )
     return island(*inputs)
+
+
+def _tuple(part) -> tuple[str, ...]:
+    """The mesh axes of one entry of a PartitionSpec."""
+    return () if part is None else (part,) if isinstance(part, str) else tuple(part)
+
+
+def _varying(arrays, wanted: tuple[str, ...], given: tuple[str, ...]):
+    """`arrays`, which vary over the axes `given`, as such that vary over `wanted` too."""
+    return jax.lax.pcast(arrays, tuple(a for a in wanted if a not in given), to="varying")
+
+
+def _summed(part_BTD, summed_axes: tuple[str, ...], gathered_axes: tuple[str, ...]) -> jax.Array:
+    """This device's own rows of the parts' sum over `summed_axes`.
+
+    The rows are those of all devices along `gathered_axes`, in their order; along an axis that is
+    not summed, too, all have the same.
+    """
+    for axis in gathered_axes:
+        if axis in summed_axes:
+            part_BTD = jax.lax.psum_scatter(part_BTD, axis, tiled=True)
+        else:
+            own = part_BTD.shape[0] // jax.lax.axis_size(axis)
+            start = jax.lax.axis_index(axis) * own
+            part_BTD = jax.lax.dynamic_slice_in_dim(part_BTD, start, own)
+    rest = tuple(axis for axis in summed_axes if axis not in gathered_axes)
+    return jax.lax.psum(part_BTD, rest) if rest else part_BTD
 
 
 class Router(nn.Module):
