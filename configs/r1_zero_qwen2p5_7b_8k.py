@@ -6,8 +6,7 @@ shorter cap, as open reproductions on 7B models use. Weights and questions are y
 Price:     python -m r1_jax plan --config=configs/r1_zero_qwen2p5_7b_8k.py --topology=v5p:4x4x4
 Command:   python -m r1_jax train --config=configs/r1_zero_qwen2p5_7b_8k.py --workdir=runs/qwen
            --config.base=CONVERTED_QWEN
-Hardware:  64 chips of v5p or v6e, or of v5e with --config.sampling.num_slots=256; planned
-           (docs/PLAN.md), not run by this project
+Hardware:  64 chips of v5e, v5p or v6e; planned (docs/PLAN.md), not run by this project
 Expected:  not known; the paper's 7B runs did not move AIME (v2, G.1)
 """
 
