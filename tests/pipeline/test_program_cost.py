@@ -79,6 +79,7 @@ def test_collectives_are_counted_by_the_mesh_axes_they_span():
         ("replica_groups=mesh['axis_0'=4,'axis_1'=2] {'axis_0'}", ("data", "fsdp"), 4),
         ("replica_groups=mesh['axis_0'=8] {'axis_0':(2)2}", ("fsdp",), 2),
         ("source_target_pairs={{0,4},{4,0}}", ("data",), 2),
+        ("source_target_pairs={{0,0},{1,3},{3,1}}", ("fsdp",), 2),
     ],
 )
 def test_groups_in_every_way_they_are_written(attributes, axes, size):
