@@ -137,7 +137,7 @@ def _tensorboardx():
         try:
             import tensorboardX
         finally:
-            del sys.modules["torch"]
+            sys.modules.pop("torch", None)
     import tensorboardX
 
     return tensorboardX

@@ -122,7 +122,8 @@ def _mix(x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD, first):
 
 
 def _mix_of_many(x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD, first):
-    """As `_mix`, but of rows that would fill a block of every expert none are held all at once."""
+    """As `_mix`, but rows that would fill a block of every expert are not held all at once, and
+    their outputs come in x's type."""
     (B, T, D), X = x_BTD.shape, chosen_BTX.shape[-1]
     if B * T * X <= expert_rows.ROWS * gate_EDF.shape[0]:
         return _mix(x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD, first)
@@ -133,17 +134,16 @@ def _mix_of_many(x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD, firs
 def mix(x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD) -> jax.Array:
     """[B, T, D]: each token's chosen experts' outputs, weighted and summed.
 
-    float32, but over a mesh in x's type, in which a device's part crosses it: half the bytes of
-    float32, and it is rounded to that type by its reader in any case.
+    float32, or x's type. Over a mesh the parts of its devices are summed in x's type: half of what
+    float32 would send, for one rounding of every part more (none, where x is float32).
     """
     inputs = x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD
     part = _mix_of_few if gate_EDF.shape[0] <= FEW else _mix_of_many
     active = meshes.current()
     if active is None:
         return part(*inputs, first=0)
-    expert_axes, mlp_axes, seen_axes = (
-        axes.mesh_axes(name, active.rules, active.mesh.axis_names)
-        for name in ("experts", "mlp", "expert_batch")
+    expert_axes, mlp_axes = (
+        axes.mesh_axes(name, active.rules, active.mesh.axis_names) for name in ("experts", "mlp")
     )
     names = [("batch", "length", None)] * 3 + [("experts", None, "mlp")] * 2
     names.append(("experts", "mlp", None))
@@ -151,7 +151,7 @@ def mix(x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD) -> jax.Array:
     # Those that do split the tokens: a single row or position, as of init's dummy, stays whole.
     row_axes, *_ = split = [_tuple(part) for part in specs[0]]
     token_axes, kernel_axes = sum(split, ()), expert_axes + mlp_axes
-    gathered_axes = tuple(axis for axis in row_axes if axis not in seen_axes)
+    gathered_axes = tuple(axis for axis in row_axes if axis in expert_axes)
 
     def of_this_device(x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD):
         first = jax.lax.axis_index(expert_axes) * gate_EDF.shape[0] if expert_axes else 0
@@ -165,7 +165,11 @@ def mix(x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD) -> jax.Array:
         kernels = gate_EDF, up_EDF, down_EFD
         gate_EDF, up_EDF, down_EFD = _varying(kernels, token_axes, kernel_axes)
         part_BTD = part(x_BTD, chosen_BTX, weight_BTX, gate_EDF, up_EDF, down_EFD, first)
-        return _summed(part_BTD.astype(x_BTD.dtype), kernel_axes, gathered_axes)
+        part_BTD = part_BTD.astype(x_BTD.dtype)
+        if gathered_axes:
+            part_BTD = jax.lax.psum_scatter(part_BTD, gathered_axes, tiled=True)
+        rest = tuple(axis for axis in kernel_axes if axis not in gathered_axes)
+        return jax.lax.psum(part_BTD, rest) if rest else part_BTD
 
     island = jax.shard_map(
         of_this_device, mesh=active.mesh, in_specs=tuple(specs), out_specs=specs[0]
@@ -181,23 +185,6 @@ def _tuple(part) -> tuple[str, ...]:
 def _varying(arrays, wanted: tuple[str, ...], given: tuple[str, ...]):
     """`arrays`, which vary over the axes `given`, as such that vary over `wanted` too."""
     return jax.lax.pcast(arrays, tuple(a for a in wanted if a not in given), to="varying")
-
-
-def _summed(part_BTD, summed_axes: tuple[str, ...], gathered_axes: tuple[str, ...]) -> jax.Array:
-    """This device's own rows of the parts' sum over `summed_axes`.
-
-    The rows are those of all devices along `gathered_axes`, in their order; along an axis that is
-    not summed, too, all have the same.
-    """
-    for axis in gathered_axes:
-        if axis in summed_axes:
-            part_BTD = jax.lax.psum_scatter(part_BTD, axis, tiled=True)
-        else:
-            own = part_BTD.shape[0] // jax.lax.axis_size(axis)
-            start = jax.lax.axis_index(axis) * own
-            part_BTD = jax.lax.dynamic_slice_in_dim(part_BTD, start, own)
-    rest = tuple(axis for axis in summed_axes if axis not in gathered_axes)
-    return jax.lax.psum(part_BTD, rest) if rest else part_BTD
 
 
 class Router(nn.Module):

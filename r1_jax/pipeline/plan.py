@@ -42,7 +42,7 @@ GIB = chips.GIB
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-    """A phase's program, and what lies in the chips' memory beside its arguments."""
+    """A phase's program, and what lies in the chips' memory when it runs."""
 
     name: str
     memory: dict[str, float]  # bytes; what the compiler would have needed, where it refused
@@ -150,10 +150,13 @@ def allotted(folder: str) -> float:
     the chip; temp_size_in_bytes of `memory_analysis` is more than that wherever devices exchange
     anything: by up to 5 GiB in 16, of programs that compile (docs/PLAN.md).
     """
-    (path,) = pathlib.Path(folder).glob("*memory-usage-report.txt")
-    found = re.search(r"^Memory Space: default .*\nTotal bytes: (\d+)", path.read_text(), re.M)
-    assert found is not None, path.name
-    return float(found[1])
+    reports = sorted(pathlib.Path(folder).glob("*memory-usage-report.txt"))
+    texts = [path.read_text() for path in reports]
+    found = [re.search(r"^Memory Space: default .*\nTotal bytes: (\d+)", t, re.M) for t in texts]
+    if len(found) != 1 or found[0] is None:
+        names = ", ".join(path.name for path in reports) or "none"
+        raise RuntimeError(f"the compiler's reports on one program's memory are {names}")
+    return float(found[0][1])
 
 
 def refused(message: str) -> float:
@@ -161,10 +164,13 @@ def refused(message: str) -> float:
 
     Raises what the message is where it says anything else.
     """
-    needs = re.search(r"(?:HLO temporaries \(|Used )([\d.]+)([KMGT])", message)
+    number = r"([\d.]+)([KMGT])"
+    found = rf"HLO temporaries \({number}\) exceeds available HBM|Used {number} of \S+ hbm"
+    needs = re.search(found, message)
     if "RESOURCE_EXHAUSTED" not in message or needs is None:
         raise RuntimeError(f"the compiler failed: {message}")
-    return float(needs[1]) * 1024 ** (1 + "KMGT".index(needs[2]))
+    size, unit = (group for group in needs.groups() if group)
+    return float(size) * 1024 ** (1 + "KMGT".index(unit))
 
 
 def price(

@@ -302,7 +302,7 @@ def groups(attributes: str, mesh_shape: dict[str, int]) -> tuple[tuple[str, ...]
 def _first_group(attributes: str, num_devices: int):
     if match := re.search(r"source_target_pairs=\{((?:\{\d+,\d+\},?)*)\}", attributes):
         pairs = [(int(a), int(b)) for a, b in re.findall(r"(\d+),(\d+)", match[1])]
-        return next((pair for pair in pairs if pair[0] != pair[1]), None)  # one may keep its own
+        return next((pair for pair in pairs if pair[0] != pair[1]), (0, 0))  # some keep their own
     if match := re.search(r"replica_groups=\{\{([\d,]*)\}", attributes):
         return [int(i) for i in match[1].split(",") if i]
     number = r"\[([\d,]+)\]"

@@ -226,8 +226,8 @@ def _sampler(config, suite, entry, stage, params, step, name) -> Callable[..., t
     config = dataclasses.replace(config, sampling=suite.sampling, grpo=grpo)
     generate = assemble.make_generate(config, stage.mesh, stage.tokens, entry.num_samples)
     key = keys.at(keys.at(keys.root(suite.seed), "suite", step), name)
-    ways = stage.mesh.shape["data"] * stage.mesh.shape["fsdp"]
-    size = -(-suite.batch_size // ways) * ways  # one shape that splits over the mesh
+    ways = stage.mesh.size
+    size = -(-suite.batch_size // ways) * ways  # one shape that splits over any mesh
 
     def sample(problems: Sequence[tasks.Prompt]) -> types.Rollouts:
         padded = [*problems, *[problems[0]] * (size - len(problems))]

@@ -92,19 +92,18 @@ EXCHANGED = 2**28  # bytes of all slots that are on every device at one time
 
 def _collected(to: jax.Array, row_B: jax.Array, x: jax.Array) -> jax.Array:
     """to.at[row_B].set(x), some positions of the second axis after the other."""
-    num_pieces = 1
-    while x.nbytes > num_pieces * EXCHANGED and x.shape[1] % (2 * num_pieces) == 0:
-        num_pieces *= 2
-    if num_pieces == 1:
+    if x.nbytes <= EXCHANGED:
         return to.at[row_B].set(x, mode="drop")
-    size = x.shape[1] // num_pieces
+    num_positions = x.shape[1]
+    size = max(1, num_positions * EXCHANGED // x.nbytes)
 
     def set_piece(i, to):
-        held, new = (jax.lax.dynamic_slice_in_dim(a, i * size, size, 1) for a in (to, x))
+        start = jnp.minimum(i * size, num_positions - size)  # the last may do some a second time
+        held, new = (jax.lax.dynamic_slice_in_dim(a, start, size, 1) for a in (to, x))
         held = held.at[row_B].set(new, mode="drop")
-        return jax.lax.dynamic_update_slice_in_dim(to, held, i * size, 1)
+        return jax.lax.dynamic_update_slice_in_dim(to, held, start, 1)
 
-    return jax.lax.fori_loop(0, num_pieces, set_piece, to)
+    return jax.lax.fori_loop(0, -(-num_positions // size), set_piece, to)
 
 
 def split(done: Done) -> Done:

@@ -30,7 +30,6 @@ RULES: Rules = {
     "layers": None,
     # activations
     "batch": ("data", "fsdp", "expert"),
-    "expert_batch": ("data", "fsdp"),  # the batch as routed experts see it
     "act_experts": None,
     "length": "context",
     "cache_length": None,

@@ -9,6 +9,8 @@ import pytest
 
 from r1_jax.models import config as model_config
 from r1_jax.models import expert_rows, experts
+from r1_jax.sharding import axes
+from r1_jax.sharding import mesh as meshes
 from tests.golden import decoder_numpy as golden
 from tests.models import tiny
 
@@ -93,6 +95,44 @@ def test_blocks_of_rows_have_the_gradient_of_all_experts_run_on_every_token(bloc
     expected = tiny.jit(jax.grad(all_run, argnums=range(5)))(*inputs)
     for new, old in zip(found, expected, strict=True):
         np.testing.assert_allclose(new, old, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("few", [8, 0])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("rules", [axes.RULES, axes.SAMPLER_RULES], ids=["learner", "sampler"])
+@pytest.mark.parametrize("num_rows", [8, 1])
+def test_every_device_gets_its_own_rows_of_all_devices_parts(
+    num_rows, rules, dtype, few, monkeypatch
+):
+    monkeypatch.setattr(experts, "FEW", few)
+    D, F, E = 6, 4, 8
+    x_BTD = jnp.asarray(_normal(num_rows, 4, D), dtype)
+    chosen_BTX = np.random.default_rng(1).integers(0, E, (num_rows, 4, 1)).astype(np.int32)
+    chosen_BTX = np.concatenate([chosen_BTX, (chosen_BTX + 3) % E], axis=2)
+    weight_BTX = np.abs(_normal(num_rows, 4, 2, seed=2))
+    kernels = [
+        jnp.asarray(_normal(*shape, seed=3 + i), dtype)
+        for i, shape in enumerate([(E, D, F), (E, D, F), (E, F, D)])
+    ]
+    inputs = x_BTD, jnp.asarray(chosen_BTX), jnp.asarray(weight_BTX), *kernels
+
+    def loss(x_BTD, weight_BTX, kernels):
+        out_BTD = experts.mix(x_BTD, inputs[1], weight_BTX, *kernels).astype(jnp.float32)
+        return jnp.sum(out_BTD * jnp.cos(jnp.arange(out_BTD.size)).reshape(out_BTD.shape)), out_BTD
+
+    def run():
+        given = inputs[0], inputs[2], list(kernels)
+        (_, out), gradient = tiny.jit(jax.value_and_grad(loss, (0, 1, 2), has_aux=True))(*given)
+        return jax.tree.map(lambda a: np.asarray(a, np.float32), (out, gradient))
+
+    alone = run()
+    with meshes.activate(meshes.make_mesh(expert=2, tensor=2, context=2), rules):
+        split = run()
+    # a part is rounded to eight bits, of tensor's and expert's four
+    near = 1e-5 if dtype == jnp.float32 else 0.03
+    for one, other in zip(jax.tree.leaves(alone), jax.tree.leaves(split), strict=True):
+        assert np.abs(one).max() > 0.1
+        np.testing.assert_allclose(other, one, rtol=0, atol=near * np.abs(one).max())
 
 
 def test_load_and_balance_by_hand():

@@ -124,6 +124,8 @@ def test_turns_over_experts_rows_are_those_of_even_use(monkeypatch):
     monkeypatch.setattr(plan.expert_rows, "ROWS", 5)
     assert plan.expert_turns(config, mesh, tokens) == 4  # 16 rows in blocks of 5
     assert plan.expert_turns(_config(), mesh, tokens) == 1
+    with_context = meshes.make_mesh(fsdp=2, expert=2, context=2)
+    assert plan.expert_turns(config, with_context, tokens) == 2  # 8 rows
     assert plan.tokens_at_once(config, config.sft, "update") == 4 * 32
     assert plan.tokens_at_once(config, None, "generate") == 4 * 8
     # and the learner is given the sampler's choices, of the layer that has experts
@@ -257,6 +259,14 @@ def test_what_was_refused_is_read_from_the_refusal(message, gib):
     assert plan.refused(message) == pytest.approx(gib * 2**30)
     with pytest.raises(RuntimeError, match="the compiler failed: INTERNAL"):
         plan.refused("INTERNAL: " + message.removeprefix("RESOURCE_EXHAUSTED: "))
+
+
+def test_a_refusal_for_another_memory_is_an_error():
+    message = (
+        "RESOURCE_EXHAUSTED: Ran out of memory in memory space vmem. Used 32.42M of 16.00M vmem."
+    )
+    with pytest.raises(RuntimeError, match="vmem"):
+        plan.refused(message)
 
 
 def _measured(f, *arguments, times=3):

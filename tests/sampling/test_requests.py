@@ -6,18 +6,18 @@ import pytest
 from r1_jax.sampling import requests
 
 
-@pytest.mark.parametrize("exchanged", [2**28, 200, 30])
+@pytest.mark.parametrize("exchanged", [2**28, 200, 60])
 def test_finished_rows_are_collected_whatever_is_exchanged_at_one_time(exchanged, monkeypatch):
     monkeypatch.setattr(requests, "EXCHANGED", exchanged)
     rng = np.random.default_rng(0)
 
     def drawn(num, first):
         return requests.Done(
-            rng.integers(0, 9, (num, 12)).astype(np.int32),
-            rng.normal(size=(num, 12)).astype(np.float32),
+            rng.integers(0, 9, (num, 13)).astype(np.int32),
+            rng.normal(size=(num, 13)).astype(np.float32),
             np.arange(first, first + num, dtype=np.int32),
             np.arange(first, first + num, dtype=np.int32) + 50,
-            rng.integers(0, 9, (num, 12, 2, 3)).astype(np.int16),
+            rng.integers(0, 9, (num, 13, 2, 3)).astype(np.int16),
         )
 
     done, found = drawn(6, 0), drawn(3, 100)

@@ -8,7 +8,7 @@ from r1_jax.sharding import axes
 def test_the_table_has_exactly_the_documented_names():
     weights = {"vocab", "embed", "heads", "kv_heads", "head_dim", "mlp", "layers"}
     weights |= {"latent", "from_latent", "experts", "rank"}
-    activations = {"batch", "expert_batch", "length", "cache_length"} | {
+    activations = {"batch", "length", "cache_length"} | {
         f"act_{name}" for name in ("embed", "heads", "kv_heads", "mlp", "vocab", "experts")
     }
     assert set(axes.RULES) == weights | activations
