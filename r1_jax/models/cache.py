@@ -164,11 +164,12 @@ def fill(
             return jnp.where(fresh_B[:, None, None, None], prompt[source_B], row)
 
         # One array after the other: prompts are gathered to be taken from, and all layers' at once
-        # would be several gigabytes beside the cache.
+        # would be several gigabytes beside the cache. On a CPU a rollout read 2% slower with it.
+        in_turn = not mesh.is_of_cpus()
         leaves, structure = jax.tree.flatten(rows)
         taken: list[jax.Array] = []
         for row, prompt in zip(leaves, jax.tree.leaves(prompts), strict=True):
-            if taken:
+            if taken and in_turn:
                 prompt, taken[-1] = jax.lax.optimization_barrier((prompt, taken[-1]))
             taken.append(one(row, prompt))
         return jax.tree.unflatten(structure, taken)
