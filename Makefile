@@ -108,7 +108,8 @@ plan-deps: env
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps --require-hashes -r $(VENV)/libtpu.txt
 
 plan-test: plan-deps
-	$(BIN)/python -m pytest tests/pipeline/test_plan.py tests/pipeline/test_chips.py
+	$(BIN)/python -m pytest tests/pipeline/test_plan.py tests/pipeline/test_plan_compile.py \
+		tests/pipeline/test_chips.py
 	$(R1_JAX) plan --config=configs/r1_zero_countdown.py --config.mesh.data=4 --topology=v5e:2x2
 
 bench: env
