@@ -10,7 +10,8 @@ entrants are started a second time, with what the first time left in them. Peers
 environments of their own, .venvs/NAME (`make bench-peers` makes them).
 
 With --accelerator it is 1.5B, ours alone, one process at a time on the first device that jax has,
-and what that device can do is beside it; --tiny does the same of a model for a CPU, to see it run.
+what that device can do is beside it, and its kernels are compared with plain code (bench.kernels);
+--tiny does the same of a model for a CPU, to see it run.
 """
 
 import argparse
@@ -63,7 +64,7 @@ TAIL = (
 )
 KINDS = {"step": STEP, "tail": TAIL}
 ACCELERATOR = {
-    "step": (Entrant("grpo", ("--microbatches=16",)),),
+    "step": (Entrant("grpo", ("--microbatches=8",)),),
     "decode64": (Entrant("decode", ("--batch=64",)),),
     "decode256": (Entrant("decode", ("--batch=256",)),),
 }
@@ -168,15 +169,20 @@ def say(text: str) -> None:
 
 def machine(*options: str, where: Mapping[str, str] = ON_CPU) -> dict[str, Any]:
     """The line of bench.machine."""
+    return {"machine": json.loads(_output("bench.machine", *options, where=where))}
+
+
+def _output(module: str, *options: str, where: Mapping[str, str]) -> str:
+    """What a script writes on standard output. Raises subprocess.CalledProcessError if it fails."""
     done = subprocess.run(
-        [sys.executable, "-m", "bench.machine", *options],
+        [sys.executable, "-m", module, *options],
         cwd=ROOT,
         env=os.environ | where,
         check=True,
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
     )
-    return {"machine": json.loads(done.stdout)}
+    return done.stdout
 
 
 def accelerator(is_tiny: bool, kinds: Sequence[str], num_steps: int) -> None:
@@ -193,6 +199,7 @@ def accelerator(is_tiny: bool, kinds: Sequence[str], num_steps: int) -> None:
             "the path run"
         )
     write(ceilings[0])
+    write(json.loads(_output("bench.kernels", where={})))
     for kind in kinds:
         for row in session(
             "1.5B-tiny" if is_tiny else "1.5B", kind, ACCELERATOR[kind], num_steps, {}

@@ -3,7 +3,7 @@
 matmul_gflops: the best of ten products of 2048 x 2048 float32 matrices, on all cores, by XLA.
 copy_gb_s: bytes read and written by the best of ten copies of 512 MiB.
 With --device they are those of the first device that jax has: bfloat16 matrices, 16384 x 16384
-unless it is a CPU, and a copy of 1 GiB in its own memory.
+unless it is a CPU, and a copy of 4 GiB, of a CPU 1, in its own memory.
 """
 
 import json
@@ -43,10 +43,11 @@ def read(size: int = 2048, num_bytes: int = 2**29) -> dict[str, float]:
     }
 
 
-def read_device(size: int | None = None, num_bytes: int = 2**30) -> dict[str, Any]:
+def read_device(size: int | None = None, num_bytes: int | None = None) -> dict[str, Any]:
     """The figures of the first device. size: of the matrices; num_bytes: of the copy."""
     device = jax.local_devices()[0]
     size = size or (2048 if device.platform == "cpu" else 16_384)
+    num_bytes = num_bytes or 2 ** (30 if device.platform == "cpu" else 32)
     product = ceiling.measured("bfloat16", size, rounds=10)
     source, copy = jax.device_put(jnp.ones(num_bytes // 4), device), jax.jit(jnp.copy)
     seconds = best_seconds(lambda: copy(source).block_until_ready())

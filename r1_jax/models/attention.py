@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from r1_jax.models import config as model_config
-from r1_jax.models import flash, layers, prefix, rotary
+from r1_jax.models import cudnn, flash, layers, prefix, rotary
 from r1_jax.sharding import axes, place
 from r1_jax.sharding import mesh as meshes
 
@@ -41,9 +41,11 @@ def causal(
     (arXiv:2205.14135); [T, T] weights exist for one block of queries at a time.
     """
     B, T, _, H = q_BTNH.shape
-    if segment_BT is None:
-        segment_BT = jnp.zeros((B, T), jnp.int32)
     scale = float(H**-0.5 if scale is None else scale)
+    if segment_BT is None:
+        if cudnn.is_of_use(q_BTNH, v_BTKU):
+            return cudnn.causal(q_BTNH, k_BTKH, v_BTKU, scale)
+        segment_BT = jnp.zeros((B, T), jnp.int32)
     if flash.is_of_use(T):
         return flash.causal(q_BTNH, k_BTKH, v_BTKU, segment_BT, scale)
     if place.ways("length") > 1:
@@ -60,6 +62,11 @@ def behind_prefix(
 ) -> jax.Array:
     """`causal` of rows folded by `shared`, [P, U, N, ...]: each sees the prefix and itself."""
     scale = float(q_PUNH.shape[-1] ** -0.5 if scale is None else scale)
+    if cudnn.is_of_use(
+        q_PUNH, v_PUKU
+    ):  # with the prefix's queries in each row, of which one counts
+        rows = (shared.whole(x) for x in (q_PUNH, k_PUKH, v_PUKU))
+        return shared.fold(cudnn.causal(*rows, scale))
     S = shared.length
     first = causal(q_PUNH[:, :S], k_PUKH[:, :S], v_PUKU[:, :S], None, scale)
     q_BtNH, k_BTKH, v_BTKU = shared.own(q_PUNH), shared.whole(k_PUKH), shared.whole(v_PUKU)

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from r1_jax.models import attention, bits
+from r1_jax.models import attention, bits, flash_decode
 from r1_jax.models import config as model_config
 from r1_jax.sharding import mesh, place
 
@@ -234,11 +234,17 @@ def attend(cache: KVCache, layer: int, slot: jax.Array, seen_BQS: jax.Array) -> 
         q_PKMH = _side_by_side(q_BKMH, P)
         prompt_S = jnp.arange(_num_slots(prefix_k if prefix_v is None else prefix_v))
         length_P = cache.prefix_length_B.reshape(P, -1)[:, 0]
+        seen_BMS = jnp.tile(seen_BQS, (1, N // K, 1)) if Q > 1 else seen_BQS
+        if flash_decode.is_of_use(q_BKMH) and isinstance(prefix_v, jax.Array):
+            assert ring_v is not None
+            (keys,), (values,) = ring_k, ring_v
+            caches = prefix_k, prefix_v, length_P, keys, values
+            out_BKMH = flash_decode.attend(q_BKMH, *caches, seen_BMS, scale)
+            return _mixed(out_BKMH, q_BQNH), (ring_k, ring_v)
         seen_P1S = (prompt_S[None, :] < length_P[:, None])[:, None]
         of_prompt = _part(q_PKMH, prefix_k, prefix_v, seen_P1S, scale)
         parts = [_Part(*(_apart(x, B) for x in of_prompt))]
 
-        seen_BMS = jnp.tile(seen_BQS, (1, N // K, 1)) if Q > 1 else seen_BQS
         first = 0
         for piece, keys in enumerate(ring_k):
             values = None if ring_v is None else ring_v[piece]
@@ -258,10 +264,17 @@ def attend(cache: KVCache, layer: int, slot: jax.Array, seen_BQS: jax.Array) -> 
             sum_BKM += share_BKM * part.sum_BKM
             out_BKMH += share_BKM[..., None] * part.out_BKMH
         out_BKMH = (out_BKMH / sum_BKM[..., None]).astype(q_BQNH.dtype)
-        out_BQKRH = out_BKMH.reshape(B, K, N // K, Q, -1).transpose(0, 3, 1, 2, 4)
-        return out_BQKRH.reshape(B, Q, N, -1), (ring_k, ring_v)
+        return _mixed(out_BKMH, q_BQNH), (ring_k, ring_v)
 
     return mix
+
+
+def _mixed(out_BKMH: jax.Array, q_BQNH: jax.Array) -> jax.Array:
+    """What is mixed, in the order of the queries it was asked for: [B, Q, N, H]."""
+    B, Q, N, _ = q_BQNH.shape
+    K = out_BKMH.shape[1]
+    out_BQKRH = out_BKMH.reshape(B, K, N // K, Q, -1).transpose(0, 3, 1, 2, 4)
+    return out_BQKRH.reshape(B, Q, N, -1)
 
 
 def _num_slots(values: Cached) -> int:

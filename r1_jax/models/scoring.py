@@ -12,15 +12,18 @@ from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
 
 CHUNK = 32  # positions whose logits exist at one time; 16-64 read the same on a CPU, less is slower
-TOKENS = 512  # a TPU's, likewise: with fewer, reading the head's weights takes longer than products
+# Likewise on a TPU: with fewer, reading the head's weights takes longer than products; and on a
+# GPU, where each chunk's gradient of them is added in float32 to what is in memory.
+TPU_TOKENS, GPU_TOKENS = 512, 2048
 
 
 def chunk_of(num_rows: int) -> int:
     """Positions of `num_rows` rows whose logits exist at one time, for the mesh that is active."""
-    if not meshes.is_of_tpus():
+    if meshes.is_of_cpus():
         return CHUNK
+    tokens = GPU_TOKENS if meshes.is_of_gpus() else TPU_TOKENS
     per_device = max(1, num_rows // place.ways("batch"))
-    return max(1, TOKENS // per_device // CHUNK) * CHUNK
+    return max(1, tokens // per_device // CHUNK) * CHUNK
 
 
 def token_scores(
@@ -206,9 +209,9 @@ def _by_chunk(score, arrays, chunk: int | None):
     of every device's own.
     """
     B, num_positions = arrays[0].shape[:2]
-    chunk = chunk or chunk_of(B)
     across = place.ways("length")
-    num_chunks = -(-num_positions // (across * chunk))
+    num_chunks = -(-num_positions // (across * (chunk or chunk_of(B))))
+    chunk = chunk or -(-num_positions // (across * num_chunks))  # of even length, little is padding
     pad = across * num_chunks * chunk - num_positions
 
     def pieces(x):

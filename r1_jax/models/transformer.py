@@ -15,6 +15,7 @@ from r1_jax.core import keys
 from r1_jax.models import attention, block, embedding, experts, layers, mtp, prefix
 from r1_jax.models import cache as kv_cache
 from r1_jax.models import config as model_config
+from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
 
 Params = Any  # nested dict of float32 arrays, layers stacked on a leading axis
@@ -43,7 +44,9 @@ class _SequenceLayer(nn.Module):
         return x_BTD, (kv if self.collect else None, routed)
 
 
-UNROLLED = 4  # layers up to which a pass is unrolled: a short loop's copies cost more than it saves
+# Layers up to which a pass is unrolled: on a CPU a short loop's copies cost more than it saves,
+# which is compilation; on a GPU any loop's do, of what it keeps for the backward pass and of zeros.
+UNROLLED, GPU_UNROLLED = 4, 32
 
 _REMAT = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
@@ -77,12 +80,14 @@ class Transformer(nn.Module):
         if not c.tied_embeddings:  # read by heads.kernel
             layers.parameter(self, "head", normal, (c.embed_dim, c.vocab_size), ("embed", "vocab"))
         x_BTD = embedding.rows(table_VD, tokens_BT, jnp.dtype(c.compute_dtype))
-        body = _SequenceLayer
-        if c.remat != "none":
-            body = nn.remat(body, prevent_cse=False, policy=_REMAT[c.remat])
+        most = GPU_UNROLLED if meshes.is_of_gpus() else UNROLLED
 
         def stack(name, dense, length, x_BTD, chosen_LBTX):
             whole = cast(Any, nn.broadcast)
+            is_unrolled = length <= most and not self.is_initializing()
+            body = _SequenceLayer
+            if c.remat != "none":  # out of a loop the compiler would find that all is there already
+                body = nn.remat(body, prevent_cse=is_unrolled, policy=_REMAT[c.remat])
             return nn.scan(
                 body,
                 variable_axes={"params": 0},
@@ -90,7 +95,7 @@ class Transformer(nn.Module):
                 in_axes=cast(Any, (whole, whole, whole, 0)),
                 length=length,
                 # Fresh parameters are drawn once: there the loop costs less, to be compiled.
-                unroll=length if length <= UNROLLED and not self.is_initializing() else 1,
+                unroll=length if is_unrolled else 1,
                 metadata_params={nn.PARTITION_NAME: "layers"},
             )(c, dense, collect, shared, name=name)(
                 x_BTD, position_BT, segment_BT, mask_BT, chosen_LBTX

@@ -100,22 +100,33 @@ def _nucleus(logits: jax.Array, top_p: float) -> jax.Array:
 def draw(logits_BV: jax.Array, uniform_B: jax.Array) -> tuple[jax.Array, jax.Array]:
     """(token_B int32, logp_B float32): the inverse of the cumulative distribution at uniform_B.
 
-    One uniform number in [0, 1) a row instead of one Gumbel a vocabulary entry. The sum is taken
-    block by block, so that of a vocabulary split over devices only the blocks' sums travel. A
-    token of probability 0 is never drawn, not even where rounding lets the sum rise across it.
+    One uniform number in [0, 1) a row instead of one Gumbel a vocabulary entry. First a block of
+    the vocabulary is found by the blocks' sums, then the token within: nothing is summed up over
+    all entries, and of a vocabulary split over devices only sums and one block travel. A token of
+    probability 0 is never drawn, not even where rounding lets the sum rise across it.
     """
     B, V = logits_BV.shape
     num_blocks = min(V & -V, 64)  # a power of two that divides V: what a vocabulary is split by
-    logps_BV = jax.nn.log_softmax(logits_BV, axis=-1)
-    probability_BV = jnp.exp(logps_BV)
-    blocks_BCW = probability_BV.reshape(B, num_blocks, -1)
+    top_B1 = jnp.max(logits_BV, axis=-1, keepdims=True)
+    blocks_BCW = jnp.exp(logits_BV - top_B1).reshape(B, num_blocks, -1)
     sum_BC = jnp.sum(blocks_BCW, axis=-1)
     upto_BC = jnp.cumsum(sum_BC, axis=-1)
-    cumulative_BCW = (upto_BC - sum_BC)[:, :, None] + jnp.cumsum(blocks_BCW, axis=-1)
     point_B = uniform_B * upto_BC[:, -1]
-    possible_BV = probability_BV > 0
-    beyond_BV = possible_BV & (cumulative_BCW.reshape(B, V) > point_B[:, None])
-    index_1V = jnp.arange(V, dtype=jnp.int32)[None, :]
-    last_B = jnp.max(jnp.where(possible_BV, index_1V, 0), axis=-1)  # where the sum falls short
-    token_B = jnp.min(jnp.where(beyond_BV, index_1V, last_B[:, None]), axis=-1)
-    return token_B, jnp.take_along_axis(logps_BV, token_B[:, None], axis=-1)[:, 0]
+    block_B = _first_beyond(sum_BC > 0, upto_BC, point_B)
+    is_block_BC = jnp.arange(num_blocks)[None, :] == block_B[:, None]
+    # A sum with zeros is exact, and of a split vocabulary one block travels.
+    block_BW = jnp.sum(jnp.where(is_block_BC[:, :, None], blocks_BCW, 0), axis=1)
+    before_B = jnp.sum(jnp.where(is_block_BC, upto_BC - sum_BC, 0), axis=1)
+    cumulative_BW = before_B[:, None] + jnp.cumsum(block_BW, axis=-1)
+    token_B = block_B * block_BW.shape[1] + _first_beyond(block_BW > 0, cumulative_BW, point_B)
+    logit_B1 = jnp.take_along_axis(logits_BV, token_B[:, None], axis=-1)
+    return token_B, (logit_B1 - top_B1)[:, 0] - jnp.log(upto_BC[:, -1])
+
+
+def _first_beyond(possible_BW, cumulative_BW, point_B) -> jax.Array:
+    """int32 [B]: the first possible place whose sum is beyond the point; where rounding lets none
+    be, the last that is possible."""
+    index_1W = jnp.arange(possible_BW.shape[1], dtype=jnp.int32)[None, :]
+    last_B = jnp.max(jnp.where(possible_BW, index_1W, 0), axis=-1)
+    beyond_BW = possible_BW & (cumulative_BW > point_B[:, None])
+    return jnp.min(jnp.where(beyond_BW, index_1W, last_B[:, None]), axis=-1)

@@ -157,8 +157,16 @@ def is_of_tpus() -> bool:
     return active is not None and active.mesh.devices.flat[0].platform == "tpu"
 
 
+def is_of_gpus() -> bool:
+    """Whether the program is being traced for NVIDIA's GPUs: the active mesh's, else those here."""
+    return _platform() in ("gpu", "cuda")  # those at hand, and described ones
+
+
 def is_of_cpus() -> bool:
     """Whether the program is being traced for CPUs: the active mesh's, else those at hand."""
+    return _platform() == "cpu"
+
+
+def _platform() -> str:
     active = current()
-    found = jax.default_backend() if active is None else active.mesh.devices.flat[0].platform
-    return found == "cpu"
+    return jax.default_backend() if active is None else active.mesh.devices.flat[0].platform

@@ -315,10 +315,11 @@ def test_of_an_accelerator_the_shares_of_its_ceilings_are_told(monkeypatch, caps
         return [sys.executable, "-c", text]
 
     monkeypatch.setattr(compare.Entrant, "command", command)
-    monkeypatch.setattr(compare, "machine", lambda *_, where: {"machine": DEVICE})
+    said = {"bench.machine": DEVICE, "bench.kernels": {"kernels": {}}}
+    monkeypatch.setattr(compare, "_output", lambda module, *_, where: json.dumps(said[module]))
     compare.main(["--accelerator", "--tiny", "--steps=1", "--kinds=step,decode64"])
     lines = capsys.readouterr().out.splitlines()
-    assert json.loads(lines[0]) == {"machine": DEVICE}
+    assert [json.loads(line) for line in lines[:2]] == [{"machine": DEVICE}, {"kernels": {}}]
     step, decoded = ([cell.strip() for cell in line.split("|")[3:-1]] for line in lines[-4:-2])
     assert step == ["", "", "", "0.9", "0.450", ""]
     # 100 MB at 50 GB/s are 2 ms of 4
