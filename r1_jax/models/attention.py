@@ -65,8 +65,8 @@ def behind_prefix(
     if cudnn.is_of_use(
         q_PUNH, v_PUKU
     ):  # with the prefix's queries in each row, of which one counts
-        rows = (shared.whole(x) for x in (q_PUNH, k_PUKH, v_PUKU))
-        return shared.fold(cudnn.causal(*rows, scale))
+        q_BTNH, k_BTKH, v_BTKU = (shared.whole(x) for x in (q_PUNH, k_PUKH, v_PUKU))
+        return shared.fold(cudnn.causal(q_BTNH, k_BTKH, v_BTKU, scale))
     S = shared.length
     first = causal(q_PUNH[:, :S], k_PUKH[:, :S], v_PUKU[:, :S], None, scale)
     q_BtNH, k_BTKH, v_BTKU = shared.own(q_PUNH), shared.whole(k_PUKH), shared.whole(v_PUKU)

@@ -19,7 +19,7 @@ row, head and slot, which multiplies the slot's logit, or its weight before valu
 import dataclasses
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -237,9 +237,9 @@ def attend(cache: KVCache, layer: int, slot: jax.Array, seen_BQS: jax.Array) -> 
         seen_BMS = jnp.tile(seen_BQS, (1, N // K, 1)) if Q > 1 else seen_BQS
         if flash_decode.is_of_use(q_BKMH) and isinstance(prefix_v, jax.Array):
             assert ring_v is not None
-            (keys,), (values,) = ring_k, ring_v
-            caches = prefix_k, prefix_v, length_P, keys, values
-            out_BKMH = flash_decode.attend(q_BKMH, *caches, seen_BMS, scale)
+            prefix = cast(jax.Array, prefix_k), prefix_v, length_P
+            ring = cast(jax.Array, ring_k[0]), cast(jax.Array, ring_v[0])  # in one piece
+            out_BKMH = flash_decode.attend(q_BKMH, *prefix, *ring, seen_BMS, scale)
             return _mixed(out_BKMH, q_BQNH), (ring_k, ring_v)
         seen_P1S = (prompt_S[None, :] < length_P[:, None])[:, None]
         of_prompt = _part(q_PKMH, prefix_k, prefix_v, seen_P1S, scale)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from r1_jax.models import bits
 from r1_jax.models import config as model_config
+from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
 
 
@@ -106,6 +107,11 @@ def residual_std(config: model_config.ModelConfig) -> float:
     return config.init_std / (2 * config.num_layers) ** 0.5
 
 
+# Tokens for which a GPU's compiler must not make one product of gate and up, as it does with small
+# ones: of 1.5B on an H100 two take 4 us longer for 64 tokens, but 15 us less than 49 for 256.
+APART = range(129, 2049)
+
+
 class SwiGLU(nn.Module):
     """down(silu(gate(x)) * up(x)) of `width` hidden units (arXiv:2002.05202)."""
 
@@ -117,6 +123,8 @@ class SwiGLU(nn.Module):
         c = self.config
         widen = {"in_shape": (c.embed_dim,), "out_shape": (self.width,), "axes": ("embed", "mlp")}
         gate_BTF = Linear(**widen, init_std=c.init_std, name="gate")(x_BTD)
+        if meshes.is_of_gpus() and math.prod(x_BTD.shape[:-1]) in APART:
+            x_BTD = jax.lax.optimization_barrier(x_BTD)
         up_BTF = Linear(**widen, init_std=c.init_std, name="up")(x_BTD)
         hidden_BTF = place.constrain(nn.silu(gate_BTF) * up_BTF, "batch", "length", "act_mlp")
         return Linear(

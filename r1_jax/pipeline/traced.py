@@ -52,12 +52,7 @@ def make_generate(
         with meshes.under(axes.SAMPLER_RULES):
             return sample(*args)
 
-    return jax.jit(generate, compiler_options=GPU_SAMPLER if meshes.is_of_gpus() else None)
-
-
-# Two products of one input become one up to this size of the weights, which a GPU then joins at
-# every step: of 1.5B's gate and up projection that took, on an H100, longer than both.
-GPU_SAMPLER = {"xla_gpu_dot_merger_threshold_mb": 16}
+    return jax.jit(generate)
 
 
 def adjusted(config: experiment.ExperimentConfig) -> losses.Adjust:

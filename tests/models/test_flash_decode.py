@@ -89,8 +89,26 @@ def test_over_a_mesh_every_device_has_its_own_rows_and_heads():
     np.testing.assert_allclose(over, alone, atol=1e-6)
 
 
-def test_it_is_for_gpus_alone():
+def test_programs_share_a_head_s_keys_and_what_they_find_is_one_softmax(monkeypatch):
+    cache, slot = _cache(4, 300), jnp.int32(250)
+    q_BKMH, seen_B1S = _normal(4, B, K, N // K, H), kv_cache.seen(cache, slot)
+    caches = cache.prefix_k[0], cache.prefix_v[0], jnp.array(LENGTHS[4])
+    inputs = q_BKMH, *caches, cache.ring_k[0][0], cache.ring_v[0][0], seen_B1S
+    found = {}
+    for programs in (1, 2 * B * K, 100 * B * K):  # one a head, two, one a block
+        monkeypatch.setattr(flash_decode, "PROGRAMS", programs)
+        found[programs] = flash_decode.attend(*inputs, 0.2, interpret=True)
+    alone, *shared = found.values()
+    for other in shared:
+        np.testing.assert_allclose(other, alone, atol=1e-6)
+
+
+def test_it_is_for_gpus_16_bits_and_heads_of_some_sizes(monkeypatch):
     q_BKMH = jnp.zeros((2, 2, 2, 64), jnp.bfloat16)
     assert not flash_decode.is_of_use(q_BKMH)
     with meshes.activate(meshes.make_mesh(data=jax.device_count())):
         assert not flash_decode.is_of_use(q_BKMH)
+    monkeypatch.setattr(meshes, "is_of_gpus", lambda: True)
+    assert flash_decode.is_of_use(q_BKMH)
+    assert not flash_decode.is_of_use(q_BKMH.astype(jnp.float32))
+    assert not flash_decode.is_of_use(q_BKMH[..., :48])

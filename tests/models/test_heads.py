@@ -63,6 +63,31 @@ def test_the_gradient_of_rounded_weights_is_summed_in_the_masters_type():
     np.testing.assert_array_equal(gradient, np.full((32, 26), 300.0))
 
 
+def test_on_a_gpu_the_gradients_products_are_of_the_compute_type(monkeypatch):
+    model = dataclasses.replace(tiny.MODEL, compute_dtype="bfloat16")
+    hidden_CD = jax.random.normal(jax.random.key(0), (5, 32), jnp.bfloat16)
+    weight_CV = jax.random.normal(jax.random.key(1), (5, 26))
+
+    def total(hidden_CD, params):
+        return jnp.sum(heads.logits(hidden_CD, heads.kernel(model, params)) * weight_CV)
+
+    gradient = jax.grad(total, argnums=(0, 1))
+    inputs = hidden_CD, {"head": jax.random.normal(jax.random.key(2), (32, 26))}
+    want = gradient(*inputs)
+    monkeypatch.setattr(meshes, "is_of_cpus", lambda: False)
+    program = jax.make_jaxpr(gradient)(*inputs)
+    products = [e for e in tiny.equations(program) if e.primitive.name == "dot_general"]
+    assert len(products) == 3
+    for product in products:
+        assert {v.aval.dtype for v in product.invars} == {jnp.dtype(jnp.bfloat16)}
+        assert product.params["preferred_element_type"] == jnp.float32
+    got = gradient(*inputs)
+    for x, y in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        assert x.dtype == y.dtype
+        x, y = (np.asarray(a, np.float32) for a in (x, y))
+        np.testing.assert_allclose(x, y, atol=2e-2 * np.abs(y).max())
+
+
 def test_scalar_by_hand_for_any_leading_shape():
     # [1, 2] . [3, -1] + 0.5 = 1.5; [0, 4] . [3, -1] + 0.5 = -3.5
     params = {"kernel": jnp.array([3.0, -1.0]), "bias": jnp.array(0.5)}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from r1_jax.models import layers
+from r1_jax.sharding import mesh as meshes
 from tests.golden import decoder_numpy as golden
 from tests.models import tiny
 
@@ -83,6 +84,23 @@ def test_swiglu_against_numpy():
     y = tiny.jit(layers.SwiGLU(tiny.MODEL, tiny.MODEL.mlp_dim).apply)({"params": params}, x_BTD)
     gate, up, down = (params[name]["kernel"].astype(float) for name in ("gate", "up", "down"))
     np.testing.assert_allclose(y, (golden.silu(x_BTD @ gate) * (x_BTD @ up)) @ down, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("num_tokens", "is_apart"), [(128, False), (256, True), (4096, False)])
+def test_on_a_gpu_gate_and_up_stay_apart_for_some_numbers_of_tokens(
+    num_tokens, is_apart, monkeypatch
+):
+    module = layers.SwiGLU(tiny.MODEL, 48)
+    x_BTD = jnp.ones((num_tokens, 1, 32))
+    params = module.init(jax.random.key(0), x_BTD)
+
+    def barriers():
+        program = jax.make_jaxpr(lambda params, x: module.apply(params, x))(params, x_BTD)
+        return tiny.count(program, "optimization_barrier")
+
+    assert barriers() == 0
+    monkeypatch.setattr(meshes, "is_of_gpus", lambda: True)
+    assert barriers() == int(is_apart)
 
 
 def test_embed_takes_rows_in_the_compute_dtype():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from r1_jax.models import prefix, scoring, transformer
+from r1_jax.sharding import mesh as meshes
 from tests.golden import decoder_numpy as golden
 from tests.models import tiny
 
@@ -119,6 +120,27 @@ def test_the_size_of_a_chunk_does_not_matter(chunk):
     found = scorer(chunk)(tiny.params(), *inputs)
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_a_chunk_is_some_positions_on_a_cpu_and_so_many_tokens_elsewhere(monkeypatch):
+    assert scoring.chunk_of(1) == scoring.chunk_of(64) == 32
+    monkeypatch.setattr(meshes, "is_of_cpus", lambda: False)
+    assert (scoring.chunk_of(1), scoring.chunk_of(8), scoring.chunk_of(4096)) == (512, 64, 32)
+    monkeypatch.setattr(meshes, "is_of_gpus", lambda: True)
+    assert (scoring.chunk_of(1), scoring.chunk_of(2), scoring.chunk_of(4096)) == (2048, 1024, 32)
+
+
+def test_chunks_are_of_even_length_so_that_little_is_padding(monkeypatch):
+    monkeypatch.setattr(scoring, "chunk_of", lambda num_rows: 40)
+    lengths = []
+
+    def score(piece_BC):
+        lengths.append(piece_BC.shape[1])
+        return (piece_BC.astype(jnp.float32),)
+
+    (found_BT,) = scoring._by_chunk(score, (jnp.ones((2, 90), jnp.int32),), None)
+    assert set(lengths) == {30}  # three of 40 would be a third more than there is to do
+    np.testing.assert_array_equal(found_BT, np.pad(np.ones((2, 90)), ((0, 0), (1, 0))))
 
 
 def test_a_document_scores_the_same_in_a_packed_row_and_alone():

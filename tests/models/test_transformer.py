@@ -184,7 +184,7 @@ def test_number_of_parameters():
 def test_remat_policies_recompute_more_and_change_no_gradient():
     tokens_BT, whole = _tokens(), dataclasses.replace(MODEL, tied_embeddings=True)
     weight_BTD = np.random.default_rng(1).normal(size=(B, T, MODEL.embed_dim)).astype(np.float32)
-    found, products = {}, {}
+    found, products, compiled = {}, {}, {}
     for remat in ("none", "dots", "full"):
         config = dataclasses.replace(whole, remat=remat)
 
@@ -194,10 +194,14 @@ def test_remat_policies_recompute_more_and_change_no_gradient():
 
         traced = tiny.jit(jax.grad(loss)).trace(tiny.params(whole))
         products[remat] = tiny.count(traced.jaxpr, "dot_general")
-        found[remat] = traced.lower().compile()(tiny.params(whole))
+        program = traced.lower().compile()
+        compiled[remat] = program.as_text().count(" dot(")
+        found[remat] = program(tiny.params(whole))
     # forward: 7 projections and 2 products inside attention. "dots" repeats the latter two, and the
     # projections only in part; "full" all that the backward pass needs
     assert products["none"] < products["dots"] < products["full"]
+    # and the compiler, which sees the layers side by side, does not find that all is there already
+    assert compiled["none"] < compiled["dots"] < compiled["full"]
     for remat in ("dots", "full"):
         for path, leaf in trees.paths(found[remat]).items():
             expected = trees.paths(found["none"])[path]

@@ -147,7 +147,10 @@ def test_what_a_program_is_traced_for_is_the_meshs(monkeypatch):
     assert mesh.is_of_cpus() and not mesh.is_of_tpus()
     described = types.SimpleNamespace(devices=np.array([types.SimpleNamespace(platform="tpu")]))
     monkeypatch.setattr(mesh, "current", lambda: mesh.Active(described, axes.RULES))
-    assert mesh.is_of_tpus() and not mesh.is_of_cpus()
+    assert mesh.is_of_tpus() and not mesh.is_of_cpus() and not mesh.is_of_gpus()
+    for name in ("gpu", "cuda"):  # one at hand, and one that is described
+        described.devices[0].platform = name
+        assert mesh.is_of_gpus() and not mesh.is_of_cpus() and not mesh.is_of_tpus()
 
 
 def test_a_mesh_without_rules_is_an_error():
