@@ -143,7 +143,8 @@ class ModelConfig:
     RMSNorm per head on queries and keys, before rotary (Qwen3). At most one of `llama3_rope` and
     `yarn` scales rotary frequencies. `compute_dtype` is what matrix products run in; parameters
     are always float32 masters and logits always float32. `remat` says what a backward pass keeps
-    of a layer: everything ("none"), its matrix products ("dots") or only its input ("full").
+    of a layer: everything ("none"), its matrix products ("dots") or only its input ("full"), and,
+    with "parts", while it is differentiated, of attention and MLP only theirs.
 
     With `latent`, which fixes them, num_kv_heads is num_heads, head_dim is nope_dim + rope_dim,
     and there is neither a bias nor qk_norm; anything else is an error.
@@ -182,7 +183,7 @@ class ModelConfig:
     norm_epsilon: float = 1e-6
     init_std: float = 0.02
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
-    remat: Literal["none", "dots", "full"] = "none"
+    remat: Literal["none", "dots", "full", "parts"] = "none"
     qk_norm: bool = False
     llama3_rope: Llama3Rope | None = None
     yarn: Yarn | None = None

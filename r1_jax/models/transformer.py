@@ -51,6 +51,7 @@ UNROLLED, GPU_UNROLLED = 4, 32
 _REMAT = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "full": jax.checkpoint_policies.nothing_saveable,
+    "parts": jax.checkpoint_policies.nothing_saveable,
 }
 
 

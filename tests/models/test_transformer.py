@@ -185,7 +185,7 @@ def test_remat_policies_recompute_more_and_change_no_gradient():
     tokens_BT, whole = _tokens(), dataclasses.replace(MODEL, tied_embeddings=True)
     weight_BTD = np.random.default_rng(1).normal(size=(B, T, MODEL.embed_dim)).astype(np.float32)
     found, products, compiled = {}, {}, {}
-    for remat in ("none", "dots", "full"):
+    for remat in ("none", "dots", "full", "parts"):
         config = dataclasses.replace(whole, remat=remat)
 
         def loss(params, config=config):
@@ -199,15 +199,34 @@ def test_remat_policies_recompute_more_and_change_no_gradient():
         found[remat] = program(tiny.params(whole))
     # forward: 7 projections and 2 products inside attention. "dots" repeats the latter two, and the
     # projections only in part; "full" all that the backward pass needs
-    assert products["none"] < products["dots"] < products["full"]
+    assert products["none"] < products["dots"] < products["full"] < products["parts"]
     # and the compiler, which sees the layers side by side, does not find that all is there already
-    assert compiled["none"] < compiled["dots"] < compiled["full"]
-    for remat in ("dots", "full"):
+    assert compiled["none"] < compiled["dots"] < compiled["full"] < compiled["parts"]
+    for remat in ("dots", "full", "parts"):
         for path, leaf in trees.paths(found[remat]).items():
             expected = trees.paths(found["none"])[path]
             scale = np.abs(expected).max()
             assert scale > 0, path
             np.testing.assert_allclose(leaf / scale, expected / scale, atol=1e-5, err_msg=path)
+
+
+def test_layers_differentiated_in_parts_have_the_gradients_of_whole_ones():
+    tokens_BT, params = _tokens(), tiny.params(tiny.DEEPSEEK)
+
+    def gradient(remat):
+        config = dataclasses.replace(tiny.DEEPSEEK, remat=remat)
+
+        def loss(params):
+            hidden_BTD, _, routed = transformer.routed_forward(config, params, tokens_BT)
+            assert routed is not None
+            return jnp.sum(hidden_BTD[..., ::3] ** 2) + jnp.sum(hidden_BTD), routed.chosen_BTX
+
+        return tiny.jit(jax.grad(loss, has_aux=True))(params)
+
+    (whole, chosen), (parts, chosen_of_parts) = gradient("full"), gradient("parts")
+    np.testing.assert_array_equal(chosen_of_parts, chosen)
+    for (path, got), want in zip(trees.paths(parts).items(), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_allclose(got, want, atol=1e-4 * np.abs(want).max(), err_msg=path)
 
 
 def _constraints(text):
