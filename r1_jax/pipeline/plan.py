@@ -131,7 +131,7 @@ KNOBS = {
     "relayout": "raise mesh.tensor (and mesh.expert), which alone split the sampler's weights",
     "reference scoring": "raise grpo.num_microbatches, or mesh.fsdp over mesh.data",
     "policy scoring": "raise grpo.num_microbatches, or mesh.fsdp over mesh.data",
-    "update": "raise num_microbatches, set model.remat=full or parts, or raise mesh.fsdp over mesh.data",
+    "update": "raise num_microbatches, set model.remat=full (or parts), or raise mesh.fsdp",
     "save": "raise mesh.fsdp over mesh.data",
 }
 
