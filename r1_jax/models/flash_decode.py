@@ -1,4 +1,4 @@
-"""A new token's attention on a GPU: what is cached is read once, as far as it is seen.
+"""A new token's attention on a GPU: each row reads what is cached once, as far as it is seen.
 
 What `cache.attend` computes from its parts, as one kernel for all the query heads of a row's key
 head (FlashAttention, arXiv:2205.14135), written for Triton. It is of 16 bits. Where rows and heads
@@ -20,14 +20,15 @@ BLOCK = 64  # slots that are looked at together
 PROGRAMS = 192  # that keep the memory of a large GPU busy: of an H100, 1.5 times what it has cores
 WARPS, STAGES = 4, 2  # read as fast as 3 on an H100, in less of its shared memory
 MIN_QUERIES = 16  # of a product on a GPU
+MAX_QUERIES = 64  # whose sums a program holds
 MASKED = -1e30
 
 
 def is_of_use(q_BKMH: jax.Array) -> bool:
     """Whether the program is traced for GPUs, and the arrays are such as the kernel takes."""
     H = q_BKMH.shape[-1]
-    is_power_of_2 = H & (H - 1) == 0
-    return meshes.is_of_gpus() and q_BKMH.dtype.itemsize == 2 and is_power_of_2 and H >= 16
+    is_taken = H in (16, 32, 64, 128) and q_BKMH.shape[2] <= MAX_QUERIES
+    return meshes.is_of_gpus() and q_BKMH.dtype.itemsize == 2 and is_taken
 
 
 def attend(

@@ -205,12 +205,12 @@ def divergences(
 def _by_chunk(score, arrays, chunk: int | None):
     """score(*pieces of `chunk` positions) -> arrays [B, C], over all of them; column 0 is 0.
 
-    chunk: as `chunk_of` has it unless given. Where the mesh splits positions, a piece has `chunk`
-    of every device's own.
+    chunk: even parts of at most `chunk_of` unless given. Where the mesh splits positions, a piece
+    has `chunk` of every device's own.
     """
     B, num_positions = arrays[0].shape[:2]
     across = place.ways("length")
-    num_chunks = -(-num_positions // (across * (chunk or chunk_of(B))))
+    num_chunks = max(1, -(-num_positions // (across * (chunk or chunk_of(B)))))
     chunk = chunk or -(-num_positions // (across * num_chunks))  # of even length, little is padding
     pad = across * num_chunks * chunk - num_positions
 

@@ -112,3 +112,4 @@ def test_it_is_for_gpus_16_bits_and_heads_of_some_sizes(monkeypatch):
     assert flash_decode.is_of_use(q_BKMH)
     assert not flash_decode.is_of_use(q_BKMH.astype(jnp.float32))
     assert not flash_decode.is_of_use(q_BKMH[..., :48])
+    assert not flash_decode.is_of_use(jnp.zeros((1, 1, 65, 64), jnp.bfloat16))

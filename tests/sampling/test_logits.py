@@ -174,6 +174,20 @@ def test_draw_inverts_the_cumulative_sum(row, uniform):
     assert p[:token].sum() - 1e-5 <= uniform <= p[: token + 1].sum() + 1e-5
 
 
+def test_a_token_is_found_in_its_block_among_blocks_some_of_which_are_impossible():
+    logits_V = np.random.default_rng(0).normal(size=192).astype(np.float32)  # 64 blocks of 3
+    for first in (0, 30, 33, 150, 189):
+        logits_V[first : first + 3] = -1e30
+    p = reference(logits_V)
+    uniform_B = np.append(np.linspace(0, ONE_MINUS, 999), ONE_MINUS).astype(np.float32)
+    token_B, logp_B = draw(np.tile(logits_V, (len(uniform_B), 1)), uniform_B)
+    upto = np.cumsum(p)
+    assert (p[token_B] > 0).all() and len(np.unique(token_B)) > 120
+    assert (upto[token_B] >= uniform_B - 1e-5).all()
+    assert (upto[token_B] - p[token_B] <= uniform_B + 1e-5).all()
+    np.testing.assert_allclose(logp_B, np.log(p[token_B]), rtol=1e-4)
+
+
 def test_frequencies_are_the_probabilities():
     num, p = 20_000, reference([0.0, 1.0, -1.0, 2.0, 0.5, -3.0, 1.5, 0.0])
     logits_BV = np.tile(np.log(p).astype(np.float32), (num, 1))
