@@ -62,9 +62,8 @@ def behind_prefix(
 ) -> jax.Array:
     """`causal` of rows folded by `shared`, [P, U, N, ...]: each sees the prefix and itself."""
     scale = float(q_PUNH.shape[-1] ** -0.5 if scale is None else scale)
-    if cudnn.is_of_use(
-        q_PUNH, v_PUKU
-    ):  # with the prefix's queries in each row, of which one counts
+    if cudnn.is_of_use(q_PUNH, v_PUKU):
+        # The prefix's queries stand in every row, for square attention; one row's answers count.
         q_BTNH, k_BTKH, v_BTKU = (shared.whole(x) for x in (q_PUNH, k_PUKH, v_PUKU))
         return shared.fold(cudnn.causal(q_BTNH, k_BTKH, v_BTKU, scale))
     S = shared.length

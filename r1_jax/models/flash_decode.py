@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
+from r1_jax.models import attention
 from r1_jax.sharding import mesh as meshes
 from r1_jax.sharding import place
 
@@ -21,7 +22,6 @@ PROGRAMS = 192  # that keep the memory of a large GPU busy: of an H100, 1.5 time
 WARPS, STAGES = 4, 2  # read as fast as 3 on an H100, in less of its shared memory
 MIN_QUERIES = 16  # of a product on a GPU
 MAX_QUERIES = 64  # whose sums a program holds
-MASKED = -1e30
 
 
 def is_of_use(q_BKMH: jax.Array) -> bool:
@@ -133,7 +133,7 @@ def _kernel(
         is_there_S = slot_S < values.shape[0]
         k_HS = triton.load(keys.at[:, slots], mask=is_there_S[None, :], other=0)
         logits_MS = triton.dot(q_MH, k_HS) * scale
-        logits_MS = jnp.where(see(slots, slot_S, is_there_S), logits_MS, MASKED)
+        logits_MS = jnp.where(see(slots, slot_S, is_there_S), logits_MS, attention.MASKED)
         new_max_M = jnp.maximum(max_M, jnp.max(logits_MS, axis=1))
         weights_MS = jnp.exp(logits_MS - new_max_M[:, None])
         kept_M = jnp.exp(max_M - new_max_M)
@@ -158,7 +158,7 @@ def _kernel(
     begin, end = (num_blocks * p // num_parts for p in (part, part + 1))
     carry = (
         jnp.zeros((height, H), jnp.float32),
-        jnp.full(height, MASKED, jnp.float32),
+        jnp.full(height, attention.MASKED, jnp.float32),
         jnp.zeros(height, jnp.float32),
     )
     carry = jax.lax.fori_loop(

@@ -101,9 +101,9 @@ def draw(logits_BV: jax.Array, uniform_B: jax.Array) -> tuple[jax.Array, jax.Arr
     """(token_B int32, logp_B float32): the inverse of the cumulative distribution at uniform_B.
 
     One uniform number in [0, 1) a row instead of one Gumbel a vocabulary entry. First a block of
-    the vocabulary is found by the blocks' sums, then the token within: nothing is summed up over
-    all entries, and of a vocabulary split over devices only sums and one block travel. A token of
-    probability 0 is never drawn, not even where rounding lets the sum rise across it.
+    the vocabulary is found by the blocks' sums, then the token within (an odd V is one block):
+    of a vocabulary split over devices only sums and one block travel. A token of probability 0 is
+    never drawn, not even where rounding lets the sum rise across it.
     """
     B, V = logits_BV.shape
     num_blocks = min(V & -V, 64)  # a power of two that divides V: what a vocabulary is split by
