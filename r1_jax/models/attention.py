@@ -209,7 +209,7 @@ class Attention(nn.Module):
     config: model_config.ModelConfig
 
     @nn.compact
-    def __call__(self, x_BTD, position_BT, mix: Mix):
+    def __call__(self, x_BTD, turn: rotary.Turn, mix: Mix):
         c = self.config
         std = c.init_std
 
@@ -229,8 +229,8 @@ class Attention(nn.Module):
         if c.qk_norm:
             q_BTNH = layers.RMSNorm(c.norm_epsilon, "head_dim", name="query_norm")(q_BTNH)
             k_BTKH = layers.RMSNorm(c.norm_epsilon, "head_dim", name="key_norm")(k_BTKH)
-        q_BTNH = rotary.rotate(c, q_BTNH, position_BT)
-        k_BTKH = rotary.rotate(c, k_BTKH, position_BT)
+        q_BTNH = rotary.rotate(c, q_BTNH, turn)
+        k_BTKH = rotary.rotate(c, k_BTKH, turn)
         q_BTNH = place.constrain(q_BTNH, "batch", "length", "act_heads", "head_dim")
         k_BTKH = place.constrain(k_BTKH, "batch", "length", "act_kv_heads", "head_dim")
         v_BTKH = place.constrain(v_BTKH, "batch", "length", "act_kv_heads", "head_dim")

@@ -4,7 +4,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from r1_jax.models import attention, experts, latent_attention, layers
+from r1_jax.models import attention, experts, latent_attention, layers, rotary
 from r1_jax.models import config as model_config
 from r1_jax.sharding import place
 
@@ -20,7 +20,7 @@ class Block(nn.Module):
     absorbed: bool = False
 
     @nn.compact
-    def __call__(self, x_BTD, position_BT, mix: attention.Mix, mask_BT, chosen_BTX=None):
+    def __call__(self, x_BTD, turn: rotary.Turn, mix: attention.Mix, mask_BT, chosen_BTX=None):
         """(x_BTD, what attention carried, experts.Routed or None); see MixtureOfExperts."""
         c = self.config
         normed_BTD = layers.RMSNorm(c.norm_epsilon, name="attention_norm")(x_BTD)
@@ -30,7 +30,7 @@ class Block(nn.Module):
             )
         else:
             attend = self._part(attention.Attention)(c, name="attention")
-        attended_BTD, carried = attend(normed_BTD, position_BT, mix)
+        attended_BTD, carried = attend(normed_BTD, turn, mix)
         x_BTD = place.constrain(x_BTD + attended_BTD, "batch", "length", "act_embed")
         normed_BTD = layers.RMSNorm(c.norm_epsilon, name="mlp_norm")(x_BTD)
         if self.dense:

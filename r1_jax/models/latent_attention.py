@@ -39,7 +39,7 @@ class LatentAttention(nn.Module):
     absorbed: bool = False
 
     @nn.compact
-    def __call__(self, x_BTD, position_BT, mix: attention.Mix):
+    def __call__(self, x_BTD, turn: rotary.Turn, mix: attention.Mix):
         c, m = self.config, self.config.latent
         assert m is not None
 
@@ -61,10 +61,10 @@ class LatentAttention(nn.Module):
         else:
             q_BTNH = heads("query", x_BTD, "embed")
         q_nope_BTNH, q_rope_BTNH = jnp.split(q_BTNH, [m.nope_dim], axis=-1)
-        q_rope_BTNH = rotary.rotate(c, q_rope_BTNH, position_BT)
+        q_rope_BTNH = rotary.rotate(c, q_rope_BTNH, turn)
         down_BTC = narrow("latent_down", x_BTD, m.rank + m.rope_dim)
         latent_BTR = norm("latent_norm", down_BTC[:, :, : m.rank])
-        k_rope_BT1H = rotary.rotate(c, down_BTC[:, :, None, m.rank :], position_BT)
+        k_rope_BT1H = rotary.rotate(c, down_BTC[:, :, None, m.rank :], turn)
         cached_BT1C = jnp.concatenate([latent_BTR[:, :, None], k_rope_BT1H], axis=-1)
 
         shape = (m.rank, c.num_heads, m.nope_dim + m.value_dim)

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from r1_jax.models import attention, block, experts, layers
+from r1_jax.models import attention, block, experts, layers, rotary
 from r1_jax.models import cache as kv_cache
 from r1_jax.models import config as model_config
 
@@ -37,7 +37,7 @@ class Predictor(nn.Module):
         join = layers.Linear(width, (c.embed_dim,), axes, c.init_std, name="join")
         x_BTD = join(jnp.concatenate(parts, axis=-1))
         layer = block.Block(c, dense=c.experts is None, absorbed=self.absorbed, name="layer")
-        x_BTD, carried, routed = layer(x_BTD, position_BT, mix, mask_BT)
+        x_BTD, carried, routed = layer(x_BTD, rotary.turn(c, position_BT), mix, mask_BT)
         return layers.RMSNorm(c.norm_epsilon, name="final_norm")(x_BTD), carried, routed
 
 

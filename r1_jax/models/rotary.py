@@ -1,12 +1,14 @@
 """Rotary positions: frequencies, their published scalings, and the turn itself."""
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from r1_jax.models import config as model_config
+from r1_jax.sharding import place
 
 
 def frequencies(config: model_config.ModelConfig, num_features: int) -> jax.Array:
@@ -65,25 +67,40 @@ def logit_scale(config: model_config.ModelConfig) -> float:
     return scale * _yarn_magnitude(config.yarn.factor, config.yarn.mscale_all_dim) ** 2
 
 
-def rotate(
-    config: model_config.ModelConfig, x_BTNH: jax.Array, position_BT: jax.Array
-) -> jax.Array:
-    """x turned by its position: RoFormer (arXiv:2104.09864) Eq. 34, computed in float32.
+class Turn(NamedTuple):
+    """How far every position is turned, float32: for all layers and heads the same.
 
-    position_BT: int32 tokens from the row's start. Pairs are halves (x[i], x[i + H/2]) as in
-    Qwen2.5 and Llama, or neighbours (x[2i], x[2i + 1]) with latent attention; the latter come out
-    as halves, which no product of a query with a key can see.
+    As wide as what is turned: made once a pass and read by whoever turns. Angles that each layer
+    makes for itself, XLA's CPU computes anew for every head and feature of it, with sine and cosine
+    (bench/README.md).
     """
-    x32_BTNH = x_BTNH.astype(jnp.float32)
-    frequency_F = frequencies(config, x_BTNH.shape[-1])
-    angle_BT1F = (
-        position_BT[:, :, None, None].astype(jnp.float32) * frequency_F[None, None, None, :]
-    )
-    sin, cos = jnp.sin(angle_BT1F), jnp.cos(angle_BT1F)
+
+    cos_BTH: jax.Array
+    sin_BTH: jax.Array  # the first half of the features has it negative
+
+
+def turn(config: model_config.ModelConfig, position_BT: jax.Array) -> Turn:
+    """position_BT: int32 tokens from the row's start."""
+    num_features = config.latent.rope_dim if config.latent else config.head_dim
+    frequency_F = frequencies(config, num_features)
+    angle_BTF = position_BT[:, :, None].astype(jnp.float32) * frequency_F[None, None, :]
+    sin, cos = jnp.sin(angle_BTF), jnp.cos(angle_BTF)
     if magnitude(config) != 1:
         sin, cos = sin * magnitude(config), cos * magnitude(config)
+    wide = jnp.concatenate([cos, cos], axis=-1), jnp.concatenate([-sin, sin], axis=-1)
+    return Turn(*(place.constrain(x, "batch", "length", None) for x in wide))
+
+
+def rotate(config: model_config.ModelConfig, x_BTNH: jax.Array, turn: Turn) -> jax.Array:
+    """x turned by its position: RoFormer (arXiv:2104.09864) Eq. 34, computed in float32.
+
+    Pairs are halves (x[i], x[i + H/2]) as in Qwen2.5 and Llama, or neighbours (x[2i], x[2i + 1])
+    with latent attention; the latter come out as halves, which no product of a query with a key
+    can see.
+    """
+    x32_BTNH = x_BTNH.astype(jnp.float32)
     if config.latent:
-        x1, x2 = x32_BTNH[..., 0::2], x32_BTNH[..., 1::2]
-    else:
-        x1, x2 = jnp.split(x32_BTNH, 2, axis=-1)
-    return jnp.concatenate([x1 * cos - x2 * sin, x2 * cos + x1 * sin], axis=-1).astype(x_BTNH.dtype)
+        x32_BTNH = jnp.concatenate([x32_BTNH[..., 0::2], x32_BTNH[..., 1::2]], axis=-1)
+    other_BTNH = jnp.roll(x32_BTNH, x_BTNH.shape[-1] // 2, axis=-1)
+    turned_BTNH = x32_BTNH * turn.cos_BTH[:, :, None] + other_BTNH * turn.sin_BTH[:, :, None]
+    return turned_BTNH.astype(x_BTNH.dtype)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from r1_jax.core import keys
-from r1_jax.models import attention, block, embedding, experts, layers, mtp, prefix
+from r1_jax.models import attention, block, embedding, experts, layers, mtp, prefix, rotary
 from r1_jax.models import cache as kv_cache
 from r1_jax.models import config as model_config
 from r1_jax.sharding import mesh as meshes
@@ -30,7 +30,7 @@ class _SequenceLayer(nn.Module):
     shared: prefix.Shared | None
 
     @nn.compact
-    def __call__(self, x_BTD, position_BT, segment_BT, mask_BT, chosen_BTX):
+    def __call__(self, x_BTD, turn, segment_BT, mask_BT, chosen_BTX):
         def mix(q_BTNH, k_BTKH, v_BTKU, scale):
             assert v_BTKU is not None  # not absorbed
             if self.shared is None:
@@ -40,7 +40,7 @@ class _SequenceLayer(nn.Module):
             return mixed, (k_BTKH, v_BTKU)
 
         layer = block.Block(self.config, self.dense, name="block")
-        x_BTD, kv, routed = layer(x_BTD, position_BT, mix, mask_BT, chosen_BTX)
+        x_BTD, kv, routed = layer(x_BTD, turn, mix, mask_BT, chosen_BTX)
         return x_BTD, (kv if self.collect else None, routed)
 
 
@@ -81,6 +81,7 @@ class Transformer(nn.Module):
         if not c.tied_embeddings:  # read by heads.kernel
             layers.parameter(self, "head", normal, (c.embed_dim, c.vocab_size), ("embed", "vocab"))
         x_BTD = embedding.rows(table_VD, tokens_BT, jnp.dtype(c.compute_dtype))
+        turn = rotary.turn(c, position_BT)
         most = GPU_UNROLLED if meshes.is_of_gpus() else UNROLLED
 
         def stack(name, dense, length, x_BTD, chosen_LBTX):
@@ -99,7 +100,7 @@ class Transformer(nn.Module):
                 unroll=length if is_unrolled else 1,
                 metadata_params={nn.PARTITION_NAME: "layers"},
             )(c, dense, collect, shared, name=name)(
-                x_BTD, position_BT, segment_BT, mask_BT, chosen_LBTX
+                x_BTD, turn, segment_BT, mask_BT, chosen_LBTX
             )
 
         if c.experts is None:
@@ -264,13 +265,13 @@ def routed_steps(
     """
     Q = tokens_BQ.shape[1]
     position_BQ = (cache.prefix_length_B + cache.age_B)[:, None] + jnp.arange(Q)[None, :]
-    x_BQD = embed(config, params, tokens_BQ)
+    x_BQD, turn = embed(config, params, tokens_BQ), rotary.turn(config, position_BQ)
     mask_BQ = jnp.ones(position_BQ.shape, bool)
     written, chosen = [], []
     for layer, of_layer in enumerate(blocks):
         mix = kv_cache.attend(cache, layer, slot, seen_BQS)
         module = block.Block(config, dense=layer < config.num_dense_layers, absorbed=True)
-        out = module.apply({"params": of_layer}, x_BQD, position_BQ, mix, mask_BQ)
+        out = module.apply({"params": of_layer}, x_BQD, turn, mix, mask_BQ)
         x_BQD, kv, routed = cast(tuple[jax.Array, Any, experts.Routed | None], out)
         written.append(kv)
         if routed is not None:
