@@ -26,6 +26,15 @@ def parameter(
     return cast(jax.Array, boxed)  # linen unboxes; its annotation does not say so
 
 
+def _matrix(x: jax.Array) -> jax.Array:
+    """[1, T, D] as [T, D], anything else as it is.
+
+    The gradient of a norm of the former takes XLA's CPU eight times as long; between two products
+    it goes over the hidden units once more.
+    """
+    return x[0] if x.ndim == 3 and len(x) == 1 else x
+
+
 class RMSNorm(nn.Module):
     """x / rms(x) * scale over the last axis, in float32 (arXiv:1910.07467).
 
@@ -38,8 +47,7 @@ class RMSNorm(nn.Module):
     @nn.compact
     def __call__(self, x):
         scale = parameter(self, "scale", nn.initializers.ones, x.shape[-1:], (self.axis,))
-        # The gradient of [1, T, D] takes XLA's CPU eight times as long as that of [T, D].
-        x32 = (x[0] if x.ndim == 3 and len(x) == 1 else x).astype(jnp.float32)
+        x32 = _matrix(x).astype(jnp.float32)
         rms = jnp.sqrt(jnp.mean(x32**2, axis=-1, keepdims=True) + self.epsilon)
         normed = x32 / rms * scale.reshape((1,) * (x32.ndim - 1) + (-1,))
         return normed.astype(x.dtype).reshape(x.shape)
@@ -98,8 +106,32 @@ def _product(x: jax.Array, kernel: jax.Array, num_in: int) -> jax.Array:
         return jax.lax.dot_general(x, kernel, (summed, ((), ())))
     lead, out_shape = x.shape[: x.ndim - num_in], kernel.shape[num_in:]
     num_summed = math.prod(kernel.shape[:num_in])
-    y = jnp.dot(x.reshape(-1, num_summed), kernel.reshape(num_summed, -1))
-    return y.reshape(*lead, *out_shape)
+    x_TI, kernel_IO = x.reshape(-1, num_summed), kernel.reshape(num_summed, -1)
+    y_TO = _dot(x_TI, kernel_IO) if meshes.is_of_cpus() else jnp.dot(x_TI, kernel_IO)
+    return y_TO.reshape(*lead, *out_shape)
+
+
+@jax.custom_vjp
+def _dot(x_TI: jax.Array, kernel_IO: jax.Array) -> jax.Array:
+    """jnp.dot with the kernel's gradient as a product of x turned by hand.
+
+    XLA's CPU takes products that sum over both factors' first dimension by a slower way: of 1,607
+    by 1,024 and 256 features 6.6 ms, where turning x first and its product are 4.7.
+    """
+    return jnp.dot(x_TI, kernel_IO)
+
+
+def _dot_forward(x_TI, kernel_IO):
+    return jnp.dot(x_TI, kernel_IO), (x_TI, kernel_IO)
+
+
+def _dot_backward(saved, g_TO):
+    x_TI, kernel_IO = saved
+    x_IT = jax.lax.optimization_barrier(x_TI.T)  # or the compiler undoes it
+    return jnp.dot(g_TO, kernel_IO.T), jnp.dot(x_IT, g_TO)
+
+
+_dot.defvjp(_dot_forward, _dot_backward)
 
 
 def residual_std(config: model_config.ModelConfig) -> float:
@@ -127,7 +159,8 @@ class SwiGLU(nn.Module):
         if meshes.is_of_gpus() and math.prod(x_BTD.shape[:-1]) // devices in APART:
             x_BTD = jax.lax.optimization_barrier(x_BTD)
         up_BTF = Linear(**widen, init_std=c.init_std, name="up")(x_BTD)
-        hidden_BTF = place.constrain(nn.silu(gate_BTF) * up_BTF, "batch", "length", "act_mlp")
+        hidden = nn.silu(_matrix(gate_BTF)) * _matrix(up_BTF)
+        hidden_BTF = place.constrain(hidden.reshape(gate_BTF.shape), "batch", "length", "act_mlp")
         return Linear(
             (self.width,), (c.embed_dim,), ("mlp", "embed"), residual_std(c), name="down"
         )(hidden_BTF)
