@@ -99,9 +99,7 @@ class Transformer(nn.Module):
                 # Fresh parameters are drawn once: there the loop costs less, to be compiled.
                 unroll=length if is_unrolled else 1,
                 metadata_params={nn.PARTITION_NAME: "layers"},
-            )(c, dense, collect, shared, name=name)(
-                x_BTD, turn, segment_BT, mask_BT, chosen_LBTX
-            )
+            )(c, dense, collect, shared, name=name)(x_BTD, turn, segment_BT, mask_BT, chosen_LBTX)
 
         if c.experts is None:
             x_BTD, (kv, routed) = stack("layers", True, c.num_layers, x_BTD, None)
