@@ -122,16 +122,22 @@ def _dot(x_TI: jax.Array, kernel_IO: jax.Array) -> jax.Array:
 
 
 def _dot_forward(x_TI, kernel_IO):
-    return jnp.dot(x_TI, kernel_IO), (x_TI, kernel_IO)
+    x, kernel = x_TI.value, kernel_IO.value
+    # Of a kernel that is frozen x is not kept.
+    saved = x if kernel_IO.perturbed else None, kernel if x_TI.perturbed else None
+    return jnp.dot(x, kernel), saved
 
 
 def _dot_backward(saved, g_TO):
     x_TI, kernel_IO = saved
+    of_x = None if kernel_IO is None else jnp.dot(g_TO, kernel_IO.T)
+    if x_TI is None:
+        return of_x, None
     x_IT = jax.lax.optimization_barrier(x_TI.T)  # or the compiler undoes it
-    return jnp.dot(g_TO, kernel_IO.T), jnp.dot(x_IT, g_TO)
+    return of_x, jnp.dot(x_IT, g_TO)
 
 
-_dot.defvjp(_dot_forward, _dot_backward)
+_dot.defvjp(_dot_forward, _dot_backward, symbolic_zeros=True)
 
 
 def residual_std(config: model_config.ModelConfig) -> float:

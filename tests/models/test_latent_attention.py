@@ -21,7 +21,8 @@ def _params(config, seed=0):
     x_BTD = jnp.zeros((1, 1, config.embed_dim))
     module = latent_attention.LatentAttention(config)
     mix = lambda q, k, v, scale: (v, None)  # noqa: E731
-    boxed = jax.eval_shape(lambda k: module.init(k, x_BTD, x_BTD[..., 0], mix), jax.random.key(0))
+    turn = rotary.turn(config, x_BTD[..., 0])
+    boxed = jax.eval_shape(lambda k: module.init(k, x_BTD, turn, mix), jax.random.key(0))
     rng = np.random.default_rng(seed)
     drawn = jax.tree.map(lambda x: 0.4 * rng.normal(size=x.shape).astype(np.float32), boxed)
     return nn.unbox(drawn)
@@ -46,7 +47,7 @@ def test_absorbed_expanded_and_the_equations_agree(query_rank):
 
     def run(absorbed, mix):
         module = latent_attention.LatentAttention(c, absorbed)
-        return module.apply(params, x_BTD, POSITION_BT, mix)
+        return module.apply(params, x_BTD, rotary.turn(c, POSITION_BT), mix)
 
     expanded_BTD, (cached_BT1C, none) = run(False, _expanded)
     absorbed_BTD, carried = run(True, _absorbed)

@@ -69,6 +69,29 @@ def test_a_linear_s_products_are_of_matrices_in_its_gradient_too():
     )
 
 
+@pytest.mark.parametrize("learnt", ["x", "kernel", "both"])
+def test_a_product_has_its_own_gradient_on_a_cpu(learnt):
+    x_TI, kernel_IO, g_TO = _normal(7, 5), _normal(5, 3, seed=1), _normal(7, 3, seed=2)
+    given = {"x": x_TI, "kernel": kernel_IO}
+    mine = given if learnt == "both" else {learnt: given[learnt]}
+
+    def gradient(product):
+        def loss(mine):
+            return jnp.sum(product(**(given | mine)) * g_TO)
+
+        return jax.grad(loss)
+
+    found = gradient(lambda x, kernel: layers._product(x, kernel, 1))
+    expected = gradient(lambda x, kernel: x @ kernel)(mine)
+    for name, value in tiny.jit(found)(mine).items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-6)
+    names = [e.primitive.name for e in tiny.equations(jax.make_jaxpr(found)(mine))]
+    assert names.count("dot_general") == 1 + len(mine)  # none of what is not learnt
+    # of the compiled ones none sums over the first dimension of both
+    compiled = jax.jit(found).lower(mine).compile().as_text()
+    assert "lhs_contracting_dims={0}, rhs_contracting_dims={0}" not in compiled
+
+
 def test_linear_names_its_axes():
     module = layers.Linear((3, 4), (5,), ("heads", "head_dim", "embed"), 0.02, bias=True)
     boxed = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 3, 4)))["params"]

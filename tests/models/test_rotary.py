@@ -23,10 +23,16 @@ def _config(**changes):
     return dataclasses.replace(tiny.MODEL, **changes)
 
 
+def _rotate(config, x_BTNH, position_BT):
+    if not config.latent:
+        config = dataclasses.replace(config, head_dim=x_BTNH.shape[-1])
+    return rotary.rotate(config, x_BTNH, rotary.turn(config, position_BT))
+
+
 def test_rotary_by_hand():
     # H = 2 turns the one pair (1, 0) by its position in radians; position 0 leaves it
     x_BTNH = jnp.array([[[[1.0, 0.0]], [[1.0, 0.0]]]])
-    turned = rotary.rotate(_config(), x_BTNH, jnp.array([[0, 1]]))
+    turned = _rotate(_config(), x_BTNH, jnp.array([[0, 1]]))
     expected = [[[[1.0, 0.0]], [[np.cos(1.0), np.sin(1.0)]]]]
     np.testing.assert_allclose(turned, expected, atol=1e-7)
 
@@ -34,7 +40,7 @@ def test_rotary_by_hand():
 def test_rotary_against_complex_numbers_and_is_relative():
     x_BTNH, position_BT = _normal(2, 5, 3, 8), np.array([[0, 1, 2, 3, 4], [7, 0, 900, 31, 2]])
     config = _config(rope_theta=500.0)
-    turn = tiny.jit(lambda x, position: rotary.rotate(config, x, position))
+    turn = tiny.jit(lambda x, position: _rotate(config, x, position))
     turned = np.asarray(turn(x_BTNH, position_BT))
     for b, t in np.ndindex(2, 5):
         expected = golden.rotate(x_BTNH[b, t].astype(float), position_BT[b, t], 500.0)
@@ -51,14 +57,14 @@ def test_rotary_against_complex_numbers_and_is_relative():
 
 def test_rotary_keeps_the_dtype():
     x_BTNH = jnp.ones((1, 2, 1, 4), jnp.bfloat16)
-    turned = jax.eval_shape(lambda x: rotary.rotate(_config(), x, jnp.array([[0, 1]])), x_BTNH)
+    turned = jax.eval_shape(lambda x: _rotate(_config(), x, jnp.array([[0, 1]])), x_BTNH)
     assert turned.dtype == jnp.bfloat16
 
 
 def test_neighbours_are_the_pairs_of_latent_attention():
     config = model_sizes.SIZES["deepseek_tiny"]
     x_BTNH, position_BT = _normal(1, 3, 2, 8), np.array([[0, 5, 31]])
-    turned = np.asarray(rotary.rotate(config, x_BTNH, position_BT))
+    turned = np.asarray(_rotate(config, x_BTNH, position_BT))
     z = x_BTNH[..., 0::2] + 1j * x_BTNH[..., 1::2]
     angle = position_BT[:, :, None, None] * 10_000.0 ** (-np.arange(4) / 4)
     z = z * np.exp(1j * angle)
@@ -101,5 +107,5 @@ def test_plain_yarn_scales_cos_and_sin_only():
     assert rotary.magnitude(config) == pytest.approx(0.1 * math.log(4) + 1)
     assert rotary.logit_scale(config) == rotary.logit_scale(_config()) == 8**-0.5
     x_BTNH, start = _normal(1, 1, 1, 8), np.array([[0]])
-    turned = rotary.rotate(config, x_BTNH, start)
+    turned = _rotate(config, x_BTNH, start)
     np.testing.assert_allclose(turned, x_BTNH * (0.1 * math.log(4) + 1), rtol=1e-6)

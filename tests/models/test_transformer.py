@@ -267,13 +267,14 @@ def test_parameters_are_born_sharded_and_compute_the_same():
         np.testing.assert_allclose(np.std(x), spread, rtol=0.08)
         assert np.abs(np.corrcoef(x[0].ravel(), x[1].ravel())[0, 1]) < 0.1  # layers differ
     # the layers are a scan, so their constraints stand in the program once: query, key, value,
-    # two sums of the residual stream and the SwiGLU's middle; an island of its own lays out the
-    # embedding's rows
+    # two sums of the residual stream and the SwiGLU's middle; before them cosine and sine; an
+    # island of its own lays out the embedding's rows
     found = _constraints(lowered.as_text())
     heads = [line for line in found if '[{"data", "fsdp"}, {}, {"tensor"}, {}]' in line]
-    stream = [line for line in found if '[{"data", "fsdp"}, {}, {}]' in line]
+    rows = [line for line in found if '[{"data", "fsdp"}, {}, {}]' in line]
+    turns = [line for line in rows if f"x{MODEL.head_dim}xf32" in line]
     middle = [line for line in found if '[{"data", "fsdp"}, {}, {"tensor"}]' in line]
-    assert (len(heads), len(stream), len(middle), len(found)) == (3, 2, 1, 6)
+    assert (len(heads), len(rows), len(turns), len(middle), len(found)) == (3, 4, 2, 1, 8)
     whole = jax.tree.map(np.asarray, params)
     alone = forward(whole, tokens_BT, POSITION_BT, ONE_SEGMENT)
     np.testing.assert_allclose(split, alone, rtol=1e-4, atol=1e-4)
