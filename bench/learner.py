@@ -5,8 +5,9 @@
 One piece of an update (forward and backward pass of `rows` completions, their prompt shared), by
 the program that a run compiles, in turn with each of its products of weights alone: x W, and for
 the gradients g W^T and x^T g, of the same shapes, jitted by themselves. Attention, norms, the
-softmax over the vocabulary and the sums are in the first and not in the second. One JSON line;
-`share` is seconds of the products over seconds of the piece.
+softmax over the vocabulary and the sums are in the first and not in the second. Both in large
+pages of memory, as a run has them. One JSON line; `share` is seconds of the products over seconds
+of the piece.
 """
 
 import json
@@ -19,6 +20,7 @@ import numpy as np
 
 from bench import grpo
 from bench import work as works
+from r1_jax.__main__ import in_large_pages
 from r1_jax.core import types
 from r1_jax.models import config as model_config
 from r1_jax.models import prefix, transformer
@@ -118,4 +120,5 @@ def main(words: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    in_large_pages()
     main()
