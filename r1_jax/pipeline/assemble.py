@@ -101,7 +101,13 @@ def initial_params(
     boxed = jax.eval_shape(init, key)
     shardings = place.shardings(boxed, mesh)
     if not config.base:
-        fresh = jax.jit(partial(transformer.init, config.model), out_shardings=shardings)
+        # On a CPU it compiles for longer than it runs, at full optimisation twice as long.
+        cheaply = {"xla_backend_optimization_level": 1} if meshes.is_of_cpus() else None
+        fresh = jax.jit(
+            partial(transformer.init, config.model),
+            out_shardings=shardings,
+            compiler_options=cheaply,
+        )
         return fresh(key), {}
     path = project_path(config.base)
     opened = folder.Folder(path) if path.is_dir() else None

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from r1_jax.core import masked, types
-from r1_jax.rl import advantages, gae, objectives
+from r1_jax.rl import gae, objectives
 
 # Where explain_flat draws its lines. Ours: far enough out that a healthy run is not accused.
 ALMOST_ALL = 0.9  # share of completions cut off, or of groups without spread
@@ -54,13 +54,6 @@ def gap_max(
 ) -> jax.Array:
     """The largest gap_by_row, scalar."""
     return jnp.max(gap_by_row(learner_logps_BT, sampler_logps_BT, mask_BT))
-
-
-def zero_spread_share(
-    reward_PG: jax.Array, valid_PG: jax.Array, tolerance: float = advantages.TOLERANCE
-) -> jax.Array:
-    """Share of groups that give no policy gradient (advantages.zero_spread), scalar."""
-    return jnp.mean(advantages.zero_spread(reward_PG, valid_PG, tolerance).astype(jnp.float32))
 
 
 def entropy_mean(entropy_BT: jax.Array, mask_BT: jax.Array) -> types.WeightedSum:

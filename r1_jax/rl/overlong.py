@@ -26,13 +26,13 @@ def leave_out(include_B: jax.Array, is_truncated_B: jax.Array) -> jax.Array:
     return include_B & ~is_truncated_B
 
 
-def soft_penalty(length_B: jax.Array, *, max_length: int, buffer: int) -> jax.Array:
+def soft_penalty(length_B: jax.Array, *, max_length: int | jax.Array, buffer: int) -> jax.Array:
     """What to add to the reward, float32 [B] in [-1, 0]: DAPO (arXiv:2503.14476) Eq. 13.
 
     0 up to max_length - buffer tokens, then linear down to -1 at max_length and beyond.
-    ValueError unless 0 < buffer <= max_length.
+    ValueError unless 0 < buffer <= max_length; where that is traced, the caller has looked.
     """
-    if not 0 < buffer <= max_length:
+    if buffer < 1 or (isinstance(max_length, int) and buffer > max_length):
         raise ValueError(f"buffer={buffer} must lie in 1..max_length={max_length}, in tokens")
     into_buffer_B = (length_B - (max_length - buffer)).astype(jnp.float32)
     return -jnp.clip(into_buffer_B / buffer, 0.0, 1.0)

@@ -30,11 +30,11 @@ def make_batch(critic: Critic):
     def batch(config, state, rollouts, scored, reference_logps, old_logps, limit) -> grpo.Learning:
         values = critic.values(state.critic.params, rollouts)  # before any update, as GAE asks
         finished = scored()  # graded while the device scored
-        reward_B, include_B = rollout.shaped_reward(config, rollouts, finished.scores, limit)
+        rewards = rollout.shaped(config, rollouts, finished.scores, limit)
         rows, of_critic = critic.batch(
-            rollouts, reward_B, include_B, values, reference_logps, old_logps
+            rollouts, rewards.reward_B, rewards.include_B, values, reference_logps, old_logps
         )
-        facts = rollout.facts(config, rollouts, finished.scores, limit)
+        facts = rollout.facts(rollouts, rewards, limit)
         facts |= {name: float(x) for name, x in place.to_host(of_critic).items()}
         return grpo.Learning(finished, rows, facts)
 

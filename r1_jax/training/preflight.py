@@ -52,16 +52,11 @@ def check(
     )
     gap = diagnostics.gap_max(jnp.asarray(learner_BT), jnp.asarray(rollouts.logps_BT), mask_BT)
     scores, facts, _ = score(prompts, rollouts, 0)()
-    reward_B, _ = rollout.shaped_reward(config, rollouts, scores, limit)
-    groups = (-1, config.group_size)
+    is_flat_P = rollout.shaped(config, rollouts, scores, limit).is_flat_P
     measured = {
         "pass_rate": facts["reward/accuracy"],
         "truncated_share": float(np.mean(rollouts.stop_B < 0)),
-        "zero_spread_share": float(
-            diagnostics.zero_spread_share(
-                reward_B.reshape(groups), jnp.asarray(scores.valid_B).reshape(groups)
-            )
-        ),
+        "zero_spread_share": float(np.mean(is_flat_P)),
         "gap": float(gap),
     }
     has_signal = measured["zero_spread_share"] < 1 or config.advantage == "none"

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -68,17 +69,18 @@ def score(config, first: Drawn, again: Callable[..., Drawn], hooks, *, step):
         return first.rollouts, wait
     limit = config.response_limit(step)
     drawn, scored = [first.rollouts], [wait()]
-    groups = [_has_spread(config, drawn[0], scored[0].scores, limit)]
-    while sum(g.sum() for g in groups) < config.prompts_per_rollout:
+    is_flat = [np.asarray(shaped(config, drawn[0], scored[0].scores, limit).is_flat_P)]
+    while sum(np.sum(~is_flat_P) for is_flat_P in is_flat) < config.prompts_per_rollout:
         if len(drawn) > config.resample:
             break
         more = again(attempt=len(drawn))
         drawn.append(more.rollouts)
         scored.append(hooks.score(more.prompts, more.rollouts, step)())
-        groups.append(_has_spread(config, more.rollouts, scored[-1].scores, limit))
-    has_spread = np.concatenate(groups)
+        is_flat.append(
+            np.asarray(shaped(config, more.rollouts, scored[-1].scores, limit).is_flat_P)
+        )
     # Groups with spread first, in the order drawn; then the others, until the batch is full.
-    chosen = np.argsort(~has_spread, kind="stable")[: config.prompts_per_rollout]
+    chosen = np.argsort(np.concatenate(is_flat), kind="stable")[: config.prompts_per_rollout]
     rows = (chosen[:, None] * config.group_size + np.arange(config.group_size)).ravel()
     samples = [row for s in scored for row in s.samples]
 
@@ -97,28 +99,42 @@ def score(config, first: Drawn, again: Callable[..., Drawn], hooks, *, step):
     return rollouts, lambda: joined
 
 
-def _has_spread(config, rollouts, scores: types.Scores, limit: int) -> np.ndarray:
-    """bool [P]: groups whose rewards differ, as the advantages will see them."""
-    shape = (-1, config.group_size)
-    reward_B, _ = shaped_reward(config, rollouts, scores, limit)
-    return ~np.asarray(
-        advantages.zero_spread(reward_B.reshape(shape), jnp.asarray(scores.valid_B).reshape(shape))
-    )
+class Shaped(NamedTuple):
+    """Rewards as the advantages see them, and what becomes of their rows; on this host alone."""
+
+    reward_B: jax.Array
+    include_B: jax.Array  # bool: the loss' rows
+    is_flat_P: jax.Array  # bool: groups whose rewards do not differ
 
 
-def shaped_reward(
-    config: switches.GRPOConfig, rollouts, scores: types.Scores, limit: int
-) -> tuple[jax.Array, jax.Array]:
-    """(reward_B, include_B): rewards and the loss' rows after `truncated` had its way."""
-    reward_B, include_B = jnp.asarray(scores.reward_B), jnp.asarray(scores.valid_B)
-    truncated_B = overlong.is_truncated(jnp.asarray(rollouts.stop_B))
+def shaped(config: switches.GRPOConfig, rollouts, scores: types.Scores, limit: int) -> Shaped:
+    """Rewards after `truncated` had its way. limit: tokens, of soft_penalty."""
+    of_rows = scores.reward_B, scores.valid_B, rollouts.stop_B, rollouts.length_B
+    return _shaped(config, *of_rows, limit)
+
+
+# One program each of what is a few numbers a row: an operation at a time would be thirty.
+@partial(jax.jit, static_argnames="config")
+def _shaped(config: switches.GRPOConfig, reward_B, valid_B, stop_B, length_B, limit) -> Shaped:
+    include_B, truncated_B = valid_B, overlong.is_truncated(stop_B)
     if config.truncated == "zero_reward":
-        return overlong.zero_reward(reward_B, truncated_B), include_B
-    if config.truncated == "mask":
-        return reward_B, overlong.leave_out(include_B, truncated_B)
-    length_B = jnp.asarray(rollouts.length_B)
-    penalty_B = overlong.soft_penalty(length_B, max_length=limit, buffer=config.overlong_buffer)
-    return reward_B + penalty_B, include_B
+        reward_B = overlong.zero_reward(reward_B, truncated_B)
+    elif config.truncated == "mask":
+        include_B = overlong.leave_out(include_B, truncated_B)
+    else:
+        buffer = config.overlong_buffer
+        reward_B = reward_B + overlong.soft_penalty(length_B, max_length=limit, buffer=buffer)
+    groups = (-1, config.group_size)
+    is_flat_P = advantages.zero_spread(reward_B.reshape(groups), valid_B.reshape(groups))
+    return Shaped(reward_B, include_B, is_flat_P)
+
+
+@partial(jax.jit, static_argnames="config")
+def _advantages(config: switches.GRPOConfig, reward_B, valid_B, is_flat_P) -> jax.Array:
+    """float32 [B]; 0 in flat groups, whatever a KL term has made of their rewards."""
+    groups = (-1, config.group_size)
+    advantage_PG = ADVANTAGES[config.advantage](reward_B.reshape(groups), valid_B.reshape(groups))
+    return jnp.where(is_flat_P[:, None], 0.0, advantage_PG).ravel()
 
 
 def policy_batch(
@@ -130,11 +146,9 @@ def policy_batch(
     limit: int,
 ) -> tuple[types.PolicyBatch, dict[str, Any]]:
     """The rows of the update, and facts for the log. limit: tokens, of soft_penalty."""
-    valid_B = jnp.asarray(scores.valid_B)
-    reward_B, include_B = shaped_reward(config, rollouts, scores, limit)
-    groups = (-1, config.group_size)
-    # Judged before a KL term: a z-score would blow its noise up to a full-sized advantage.
-    is_flat_P = ~_has_spread(config, rollouts, scores, limit)
+    # Flat is judged before a KL term: a z-score would blow its noise up to a full-sized advantage.
+    rewards = shaped(config, rollouts, scores, limit)
+    reward_B = rewards.reward_B
     if reference_logps is not None and config.kl_place == "reward":
         # Shaping by the summed estimate, as in PPO-style RLHF; R1's v2 A.3 says why it does not.
         mask_BT = masked.completion_mask(
@@ -144,8 +158,7 @@ def policy_batch(
         estimate = losses.KL[config.kl_estimator]
         kl_BT = estimate(jnp.asarray(rollouts.logps_BT), reference_logps)
         reward_B -= config.kl_coef * masked.sum(kl_BT, mask_BT, axis=1)
-    advantage_PG = ADVANTAGES[config.advantage](reward_B.reshape(groups), valid_B.reshape(groups))
-    advantage_PG = jnp.where(is_flat_P[:, None], 0.0, advantage_PG)
+    advantage_B = _advantages(config, reward_B, scores.valid_B, rewards.is_flat_P)
     batch = types.PolicyBatch(
         tokens_BT=rollouts.tokens_BT,
         prompt_length_B=rollouts.prompt_length_B,
@@ -153,18 +166,16 @@ def policy_batch(
         behavior_logps_BT=rollouts.logps_BT,
         old_logps_BT=old_logps,
         reference_logps_BT=reference_logps,
-        advantage_B=np.asarray(advantage_PG.ravel()),
-        include_B=np.asarray(include_B),
+        advantage_B=np.asarray(advantage_B),
+        include_B=np.asarray(rewards.include_B),
         chosen_BTLX=rollouts.chosen_BTLX,
     )
-    return batch, facts(config, rollouts, scores, limit)
+    return batch, facts(rollouts, rewards, limit)
 
 
-def facts(
-    config: switches.GRPOConfig, rollouts, scores: types.Scores, limit: int
-) -> dict[str, float | None]:
-    """What the log says of a rollout and its shaped rewards, before any KL term."""
-    reward_B, include_B = shaped_reward(config, rollouts, scores, limit)
+def facts(rollouts, rewards: Shaped, limit: int) -> dict[str, float | None]:
+    """What the log says of a rollout and its rewards, before any KL term."""
+    reward_B, include_B, is_flat_P = (np.asarray(x) for x in rewards)
     length_B, prompt_B = (np.asarray(x) for x in (rollouts.length_B, rollouts.prompt_length_B))
     pairs_of_prompts, pairs = _pairs(prompt_B), _pairs(prompt_B + length_B)
     ended_B = np.asarray(rollouts.stop_B) >= 0
@@ -178,9 +189,9 @@ def facts(
         "pairs/sequences": pairs,
         "pairs/completions": pairs - pairs_of_prompts,
         "tokens/useful_share": length_B.sum() / float(rollouts.slot_steps),
-        "groups/zero_spread_share": np.mean(~_has_spread(config, rollouts, scores, limit)),
-        "reward/shaped": masked.mean(reward_B, include_B),
-        "rows/included_share": jnp.mean(include_B.astype(jnp.float32)),
+        "groups/zero_spread_share": is_flat_P.mean(),
+        "reward/shaped": reward_B[include_B].mean() if include_B.any() else 0,
+        "rows/included_share": include_B.mean(),
     }
     return {k: None if value is None else float(value) for k, value in found.items()}
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from r1_jax.rl import advantages, diagnostics, objectives
+from r1_jax.rl import diagnostics, objectives
 
 MASK_BT = jnp.array([[0, 1, 1, 1], [0, 1, 1, 0]], bool)
 
@@ -61,15 +61,6 @@ def test_gap_over_completion_tokens():
     broken_BT = learner_BT.at[1, 2].set(jnp.nan)
     assert np.isnan(diagnostics.gap_max(broken_BT, sampler_BT, MASK_BT))
     assert float(diagnostics.gap_max(learner_BT, sampler_BT, jnp.zeros_like(MASK_BT))) == 0.0
-
-
-def test_zero_spread_share():
-    reward_PG = jnp.array([[1.0, 1.0], [1.0, 0.0], [0.0, 0.0], [1.0, 1.0 + 1e-4]])
-    valid_PG = jnp.ones((4, 2), bool)
-    assert float(diagnostics.zero_spread_share(reward_PG, valid_PG)) == 0.5
-    assert float(diagnostics.zero_spread_share(reward_PG, valid_PG, 1e-3)) == 0.75
-    no_gradient_P = jnp.all(advantages.zscore(reward_PG, valid_PG) == 0, axis=1)
-    assert float(jnp.mean(no_gradient_P)) == 0.5
 
 
 def test_entropy_mean():
