@@ -213,7 +213,7 @@ class Attention(nn.Module):
         c = self.config
         std = c.init_std
 
-        def project(name, num_heads, axis):
+        def project(name, num_heads, axis, product):
             return layers.Linear(
                 (c.embed_dim,),
                 (num_heads, c.head_dim),
@@ -221,11 +221,13 @@ class Attention(nn.Module):
                 std,
                 bias=c.qkv_bias,
                 name=name,
-            )(x_BTD)
+            )(x_BTD, product)
 
-        q_BTNH = project("query", c.num_heads, "heads")
-        k_BTKH = project("key", c.num_kv_heads, "kv_heads")
-        v_BTKH = project("value", c.num_kv_heads, "kv_heads")
+        N, K = c.num_heads, c.num_kv_heads
+        of_q, of_k, of_v = layers.products(self, x_BTD, (N, K, K))
+        q_BTNH = project("query", N, "heads", of_q)
+        k_BTKH = project("key", K, "kv_heads", of_k)
+        v_BTKH = project("value", K, "kv_heads", of_v)
         if c.qk_norm:
             q_BTNH = layers.RMSNorm(c.norm_epsilon, "head_dim", name="query_norm")(q_BTNH)
             k_BTKH = layers.RMSNorm(c.norm_epsilon, "head_dim", name="key_norm")(k_BTKH)

@@ -204,7 +204,8 @@ def unstack(config: model_config.ModelConfig, params: Params) -> tuple[Params, .
 
     def cut(stack, num_layers):
         return [
-            jax.tree.map(operator.itemgetter(layer), stack["block"]) for layer in range(num_layers)
+            layers.join(jax.tree.map(operator.itemgetter(layer), stack["block"]))
+            for layer in range(num_layers)
         ]
 
     if config.experts is None:

@@ -69,9 +69,10 @@ def test_a_linear_s_products_are_of_matrices_in_its_gradient_too():
     )
 
 
+@pytest.mark.parametrize("width", [3, 8])  # narrower and wider than x
 @pytest.mark.parametrize("learnt", ["x", "kernel", "both"])
-def test_a_product_has_its_own_gradient_on_a_cpu(learnt):
-    x_TI, kernel_IO, g_TO = _normal(7, 5), _normal(5, 3, seed=1), _normal(7, 3, seed=2)
+def test_a_product_has_its_own_gradient_on_a_cpu(learnt, width):
+    x_TI, kernel_IO, g_TO = _normal(7, 5), _normal(5, width, seed=1), _normal(7, width, seed=2)
     given = {"x": x_TI, "kernel": kernel_IO}
     mine = given if learnt == "both" else {learnt: given[learnt]}
 
@@ -107,6 +108,50 @@ def test_swiglu_against_numpy():
     y = tiny.jit(layers.SwiGLU(tiny.MODEL, tiny.MODEL.mlp_dim).apply)({"params": params}, x_BTD)
     gate, up, down = (params[name]["kernel"].astype(float) for name in ("gate", "up", "down"))
     np.testing.assert_allclose(y, (golden.silu(x_BTD @ gate) * (x_BTD @ up)) @ down, rtol=1e-4)
+
+
+def _block(config=tiny.MODEL, **further):
+    block = jax.tree.map(lambda x: x[0], tiny.params(config)["layers"]["block"])
+    return {**block, "mlp": {**block["mlp"], **further}}
+
+
+def test_linears_that_read_the_same_are_one_product_in_a_decoding_step_on_a_cpu():
+    block, module = _block(), layers.SwiGLU(tiny.MODEL, tiny.MODEL.mlp_dim)
+    joined = layers.join(block)
+    for part, names in {"attention": ("query", "key", "value"), "mlp": ("gate", "up")}.items():
+        kernel = np.concatenate([block[part][name]["kernel"] for name in names], axis=1)
+        np.testing.assert_array_equal(joined[part]["joined"], kernel)
+        assert all("kernel" not in joined[part][name] for name in names)
+    assert joined["attention"]["key"]["bias"] is block["attention"]["key"]["bias"]
+    assert joined["attention_norm"] is block["attention_norm"]
+    x_B1D = _normal(4, 1, tiny.MODEL.embed_dim)
+    found, expected = (module.apply({"params": of["mlp"]}, x_B1D) for of in (joined, block))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    program = jax.make_jaxpr(lambda mlp: module.apply({"params": mlp}, x_B1D))(joined["mlp"])
+    assert tiny.count(program, "dot_general") == 2
+
+
+def test_logits_of_decoding_with_joined_linears_are_those_without(monkeypatch):
+    for model in (tiny.MODEL, tiny.QWEN3):
+        joined = tiny.logits(model)(tiny.params(model))[1]
+        with monkeypatch.context() as patch:
+            patch.setattr(layers, "join", lambda block: block)
+            apart = tiny.logits(model)(tiny.params(model))[1]
+        np.testing.assert_allclose(joined, apart, rtol=1e-5, atol=1e-5)
+
+
+def test_kernels_stay_apart_where_they_are_split_in_8_bits_latent_or_not_a_cpu_s(monkeypatch):
+    block = _block()
+    with meshes.activate(meshes.make_mesh(fsdp=4, tensor=2)):
+        assert layers.join(block) is block
+    with meshes.activate(meshes.make_mesh(fsdp=8)):
+        assert "joined" in layers.join(block)["mlp"]
+    in_8_bits = _block(up={"kernel": block["mlp"]["up"]["kernel"].astype(np.int8)})
+    assert layers.join(in_8_bits)["mlp"] is in_8_bits["mlp"]
+    latent = jax.tree.map(lambda x: x[0], tiny.params(tiny.DEEPSEEK_V2)["layers"]["block"])
+    assert layers.join(latent) is latent
+    monkeypatch.setattr(meshes, "is_of_cpus", lambda: False)
+    assert layers.join(block) is block
 
 
 @pytest.mark.parametrize(("num_tokens", "is_apart"), [(128, False), (256, True), (4096, False)])
