@@ -70,13 +70,13 @@ def behind_prefix(
     first = causal(q_PUNH[:, :S], k_PUKH[:, :S], v_PUKU[:, :S], None, scale)
     q_BtNH, k_BTKH, v_BTKU = shared.own(q_PUNH), shared.whole(k_PUKH), shared.whole(v_PUKU)
     segments = tuple(jnp.zeros(x.shape[:2], jnp.int32) for x in (q_BtNH, k_BTKH))
-    own = _here(q_BtNH, k_BTKH, v_BTKU, segments, jnp.int32(S), scale)
+    own = _here(q_BtNH, k_BTKH, v_BTKU, segments, None, scale)
     return jnp.concatenate([first, own.reshape(len(first), -1, *own.shape[2:])], axis=1)
 
 
 def _here(q_BTNH, k_BSKH, v_BSKU, segments, first, scale):
     """`causal` on one device. segments: (segment_BT, segment_BS) of queries and keys. first: int32,
-    where among the S keys' positions the T queries begin; None where they are the same ones."""
+    where among the S keys' positions the T queries begin; None: where they are the last ones."""
     B, T, N, H = q_BTNH.shape
     K = k_BSKH.shape[2]
     q_BKRTH = q_BTNH.reshape(B, T, K, N // K, H).transpose(0, 2, 3, 1, 4)
@@ -112,22 +112,32 @@ def _across(q_BTNH, k_BTKH, v_BTKU, segment_BT, scale):
     )(*inputs)
 
 
-MIN_BLOCK, MAX_BLOCKS = 256, 16  # queries a block, and how far its loop is unrolled
+BLOCK, MAX_BLOCKS = 128, 16  # queries a block, and how far its loop is unrolled
 
 
-def _blocks(num_positions: int) -> list[tuple[int, int]]:
-    """(first, last + 1) of every block of queries; of one device's own sequence, keys after a
-    block's end are never touched."""
-    size = max(MIN_BLOCK, -(-num_positions // MAX_BLOCKS))
-    return [(i, min(i + size, num_positions)) for i in range(0, num_positions, size)]
+def _blocks(num_queries: int, num_keys: int, begin) -> list[tuple[int, int, int]]:
+    """(first, last + 1, the keys looked at) of every block of queries, as even as can be.
+
+    Keys after a block's end are never touched, where it is known where that is: begin is None.
+    """
+    num_blocks = min(-(-num_queries // BLOCK), MAX_BLOCKS)
+    size = -(-num_queries // num_blocks)
+    ends = [(i, min(i + size, num_queries)) for i in range(0, num_queries, size)]
+    behind = num_keys - num_queries
+    return [(i, end, num_keys if begin is not None else behind + end) for i, end in ends]
 
 
 def _block_logits(q_BKQH, k_BKSH, segments, begin, first: int, last: int, scale: float):
-    """Scaled float32 logits of queries first..last (R of them a position) to the S first keys."""
+    """Scaled float32 logits of queries first..last (R of them a position) to the S first keys.
+
+    begin: where the first query is among the keys; None where the last query is the last key.
+    """
     Q, S = q_BKQH.shape[2], k_BKSH.shape[2]
+    if begin is None:
+        begin = S - last
     segment_BT, segment_BS = segments
     logits_BKQS = jnp.einsum("BKQH,BKSH->BKQS", q_BKQH, k_BKSH, preferred_element_type=jnp.float32)
-    position_T = jnp.arange(first, last) if begin is None else begin + jnp.arange(first, last)
+    position_T = begin + jnp.arange(first, last)
     seen_TS = jnp.arange(S)[None, :] <= position_T[:, None]
     same_BTS = segment_BT[:, first:last, None] == segment_BS[:, None, :S]
     bias_BTS = jnp.where(seen_TS[None] & same_BTS, 0.0, MASKED)
@@ -150,9 +160,8 @@ def _blockwise_forward(q_BKRTH, k_BKSH, v_BKSU, segments, begin, scale):
     B, K, R, T, _ = q_BKRTH.shape
     U = v_BKSU.shape[-1]
     outs, normalisers = [], []
-    for first, last in _blocks(T):
+    for first, last, end in _blocks(T, k_BKSH.shape[2], begin):
         q_BKQH = _cut(q_BKRTH, first, last)
-        end = last if begin is None else k_BKSH.shape[2]
         keys = k_BKSH[:, :, :end]
         logits_BKQS = _block_logits(q_BKQH, keys, segments, begin, first, last, scale)
         top_BKQ1 = jnp.max(logits_BKQS, axis=-1, keepdims=True)
@@ -177,9 +186,9 @@ def _blockwise_backward(scale, saved, g_BKRTU):
     dk_BKSH = jnp.zeros(k_BKSH.shape, jnp.float32)
     dv_BKSU = jnp.zeros(v_BKSU.shape, jnp.float32)
     dqs = []
-    for (first, last), normaliser_BKQ1 in zip(_blocks(T), normalisers, strict=True):
+    blocks = _blocks(T, k_BKSH.shape[2], begin)
+    for (first, last, end), normaliser_BKQ1 in zip(blocks, normalisers, strict=True):
         q_BKQH, g_BKQU = _cut(q_BKRTH, first, last), _cut(g_BKRTU, first, last)
-        end = last if begin is None else k_BKSH.shape[2]
         keys, values = k_BKSH[:, :, :end], v_BKSU[:, :, :end]
         logits_BKQS = _block_logits(q_BKQH, keys, segments, begin, first, last, scale)
         weights_BKQS = jnp.exp(logits_BKQS - normaliser_BKQ1)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1_jax.models import attention
+from r1_jax.models import attention, prefix
 from tests.golden import decoder_numpy as golden
 from tests.models import tiny
 
@@ -46,8 +46,8 @@ def _value_and_gradients(function, q, k, v, g, segment):
 
 @pytest.mark.parametrize(("K", "R"), [(2, 3), (2, 1)])
 def test_value_and_gradients_are_the_naive_ones_over_several_blocks(K, R, monkeypatch):
-    monkeypatch.setattr(attention, "MIN_BLOCK", 4)
-    assert len(attention._blocks(T)) == 4
+    monkeypatch.setattr(attention, "BLOCK", 4)
+    assert len(attention._blocks(T, T, None)) == 4
     ours = tiny.jit(partial(_value_and_gradients, attention.causal))
     slow = tiny.jit(partial(_value_and_gradients, naive))
     for name, segment_BT in SEGMENTS.items():
@@ -68,8 +68,26 @@ def test_no_segments_means_one_per_row():
     np.testing.assert_array_equal(attend(q, k, v, None), expected)
 
 
+def test_rows_behind_a_prefix_are_whole_rows_in_several_blocks(monkeypatch):
+    monkeypatch.setattr(attention, "BLOCK", 4)
+    shared = prefix.Shared(B, 3)
+    inputs = [shared.whole(shared.fold(x)) for x in _inputs(2, 3)]  # alike in three positions
+
+    def behind(q, k, v, segment_BT):
+        folded = (shared.fold(x) for x in (q, k, v))
+        return shared.whole(attention.behind_prefix(*folded, shared))
+
+    found = tiny.jit(partial(_value_and_gradients, behind))(*inputs, SEGMENTS["one"])
+    expected = tiny.jit(partial(_value_and_gradients, naive))(*inputs, SEGMENTS["one"])
+    for what, a, b in zip(("value", "dq", "dk", "dv"), found, expected, strict=True):
+        a, b = np.array(a), np.array(b)
+        if what != "value":  # what the rows share is the first's, and has all rows' gradients
+            b[0, :3], b[1:, :3] = b[:, :3].sum(0), 0
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5, err_msg=what)
+
+
 def test_a_later_position_and_another_document_do_not_matter(monkeypatch):
-    monkeypatch.setattr(attention, "MIN_BLOCK", 4)
+    monkeypatch.setattr(attention, "BLOCK", 4)
     q, k, v, _ = _inputs(2, 3)
     attend = tiny.jit(attention.causal)
     before = attend(q, k, v, SEGMENTS["packed"])
@@ -97,10 +115,13 @@ def test_bfloat16_in_and_out_with_a_softmax_in_float32():
 
 @given(st.integers(1, 5000))
 def test_blocks_follow_each_other_and_are_few(num_positions):
-    blocks = attention._blocks(num_positions)
-    assert [t for block in blocks for t in range(*block)] == list(range(num_positions))
+    blocks = attention._blocks(num_positions, num_positions + 7, None)
+    assert [t for a, b, _ in blocks for t in range(a, b)] == list(range(num_positions))
+    sizes = [b - a for a, b, _ in blocks]
+    assert len(set(sizes[:-1])) <= 1 and sizes[-1] <= sizes[0]
     assert len(blocks) <= attention.MAX_BLOCKS
-    assert all(b - a >= attention.MIN_BLOCK for a, b in blocks[:-1])
+    assert max(sizes) <= attention.BLOCK or num_positions > attention.BLOCK * attention.MAX_BLOCKS
+    assert [keys for *_, keys in blocks] == [7 + b for _, b, _ in blocks]
 
 
 def test_weights_exist_for_one_block_at_a_time(monkeypatch):
@@ -108,7 +129,7 @@ def test_weights_exist_for_one_block_at_a_time(monkeypatch):
     inputs = *_inputs(K, R), SEGMENTS["packed"]
 
     def largest(block):
-        monkeypatch.setattr(attention, "MIN_BLOCK", block)
+        monkeypatch.setattr(attention, "BLOCK", block)
         program = jax.make_jaxpr(partial(_value_and_gradients, attention.causal))(*inputs)
         return max(np.prod(shape) for shape in tiny.shapes(program))
 
