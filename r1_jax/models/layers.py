@@ -187,6 +187,10 @@ def products(module: nn.Module, x: jax.Array, widths: Sequence[int]) -> Sequence
 APART = range(129, 2049)
 
 
+def _gated(gate, up):
+    return nn.silu(gate) * up  # its gradient takes the sigmoid anew: writing it costs as much
+
+
 class SwiGLU(nn.Module):
     """down(silu(gate(x)) * up(x)) of `width` hidden units (arXiv:2002.05202)."""
 
@@ -203,7 +207,8 @@ class SwiGLU(nn.Module):
         if meshes.is_of_gpus() and math.prod(x_BTD.shape[:-1]) // devices in APART:
             x_BTD = jax.lax.optimization_barrier(x_BTD)
         up_BTF = Linear(**widen, init_std=c.init_std, name="up")(x_BTD, of_up)
-        hidden = nn.silu(_matrix(gate_BTF)) * _matrix(up_BTF)
+        gated = _gated if c.remat != "none" else jax.checkpoint(_gated)
+        hidden = gated(_matrix(gate_BTF), _matrix(up_BTF))
         hidden_BTF = place.constrain(hidden.reshape(gate_BTF.shape), "batch", "length", "act_mlp")
         return Linear(
             (self.width,), (c.embed_dim,), ("mlp", "embed"), residual_std(c), name="down"

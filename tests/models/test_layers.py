@@ -1,5 +1,6 @@
 """Norm, linear, SwiGLU, embedding: by hand and against NumPy in float64."""
 
+import dataclasses
 import re
 
 import jax
@@ -108,6 +109,15 @@ def test_swiglu_against_numpy():
     y = tiny.jit(layers.SwiGLU(tiny.MODEL, tiny.MODEL.mlp_dim).apply)({"params": params}, x_BTD)
     gate, up, down = (params[name]["kernel"].astype(float) for name in ("gate", "up", "down"))
     np.testing.assert_allclose(y, (golden.silu(x_BTD @ gate) * (x_BTD @ up)) @ down, rtol=1e-4)
+
+
+def test_swiglu_keeps_gate_up_and_their_product_for_its_gradient():
+    model = dataclasses.replace(tiny.MODEL, remat="none")
+    module, x_BTD = layers.SwiGLU(model, 40), jnp.ones((2, 3, 32))
+    params = module.init(jax.random.key(0), x_BTD)
+    pull = jax.vjp(module.apply, params, x_BTD)[1]
+    kept = [x.shape for x in jax.tree.leaves(pull)]
+    assert sum(np.prod(shape) == 2 * 3 * 40 for shape in kept) == 3
 
 
 def _block(config=tiny.MODEL, **further):
