@@ -105,7 +105,7 @@ def test_two_runs_with_one_seed_are_bit_identical_and_the_second_compiles_nothin
     assert _result(shared / "again") == _result(whole)
     assert _cached(shared) == compiled  # nor before the first row, nor after the last
     first = json.loads((shared / "again" / "metrics.jsonl").read_text().splitlines()[0])
-    assert first["compilations/loaded"] == first["compilations"] > 50
+    assert first["compilations/loaded"] == first["compilations"] > 30
 
 
 @pytest.mark.kill
