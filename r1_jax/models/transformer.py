@@ -46,7 +46,7 @@ class _SequenceLayer(nn.Module):
 
 # Layers up to which a pass is unrolled: on a CPU a short loop's copies cost more than it saves,
 # which is compilation; on a GPU any loop's do, of what it keeps for the backward pass and of zeros.
-UNROLLED, GPU_UNROLLED = 4, 32
+UNROLLED, GPU_UNROLLED = 8, 32
 
 _REMAT = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
